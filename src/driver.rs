@@ -1,0 +1,742 @@
+//! The state machine: what the host asks for, what libcurl asks for, and what the loop reports, in one place.
+//!
+//! The order of things in every entry from the loop is: one call into libcurl; then, with libcurl off the stack, what its
+//! callbacks have asked for, in order; then all of libcurl's messages; then the host's done callbacks; then whether the
+//! loop is kept alive. An entry from the host is the same without the done callbacks, which follow in the next turn.
+//!
+//! No borrow of a `RefCell` is held across a call into libcurl or into the host: both may come back to any function here.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use libc::c_int;
+
+use crate::error;
+use crate::socket::{Failure, Sockets};
+use crate::sys::{
+    self, now_ns, Action, CloseFn, DoneFn, Easy, Events, Hold, Loop, Multi, Settings, Socket, Timer,
+};
+use crate::timer::Deadline;
+use crate::transfer::{State, Transfers};
+
+/// How often transfers that show no sign of life are looked at: libcurl has timeouts that in socket mode nothing else
+/// makes it check, the default connect timeout of 300 s among them (R20).
+const LOOK_MS: u64 = 5_000;
+/// The same while a socket cannot be watched: then looking is all there is.
+const LOOK_BROKEN_MS: u64 = 50;
+/// Sockets looked at in one turn of the loop.
+const LOOKS_PER_TURN: usize = 64;
+/// How close to libcurl's deadline every call serves the timeouts of transfers behind a connection limit as well.
+const PENDING_MARGIN_NS: u64 = 5_000_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Open,
+    /// `uvcurl_close` has been called; the close callback is due when the last handle is closed.
+    Closing,
+    /// The close callback has run: the driver goes when the last frame of it has left the stack.
+    Closed,
+}
+
+/// What the host asked for inside one of libcurl's callbacks, and libcurl forbids there (R12).
+enum Request {
+    Add(Easy),
+    End(Easy),
+    Pause(Easy, c_int),
+}
+
+struct Handles {
+    deadline: Deadline,
+    look: Timer,
+    hold: Hold,
+}
+
+/// Stands in every driver, so that a pointer to something else is found out where that is possible.
+const MARK: u64 = 0x7576_6375_726c_2121;
+
+pub(crate) struct Driver {
+    mark: Cell<u64>,
+    /// Identity of the thread that runs the loop. Read from any thread, written by that one.
+    thread: AtomicUsize,
+    /// Functions of this driver on the stack: its memory is in use.
+    frames: Cell<u32>,
+    /// Functions of libcurl on the stack: it may be asked for nothing.
+    depth: Cell<u32>,
+    phase: Cell<Phase>,
+    close: Cell<Option<CloseFn>>,
+    /// `uvcurl_close` was called while libcurl was on the stack.
+    close_due: Cell<bool>,
+    uv: Loop,
+    pub(crate) multi: Multi,
+    /// `None` before the driver has opened and once it has shut. Borrowed for calls into libuv only, which never call back.
+    handles: RefCell<Option<Handles>>,
+    sockets: RefCell<Sockets>,
+    pub(crate) transfers: RefCell<Transfers>,
+    requests: RefCell<VecDeque<Request>>,
+    /// Kept for its memory only; see `drain`.
+    pub(crate) messages: RefCell<Vec<(Easy, c_int)>>,
+    referenced: Cell<bool>,
+    held: Cell<bool>,
+    /// The wait the look timer was started for; 0: it is stopped.
+    looking: Cell<u64>,
+    look_from: Cell<usize>,
+    settings: Cell<Settings>,
+}
+
+impl Driver {
+    pub(crate) fn new(uv: Loop, multi: Multi, thread: usize) -> Driver {
+        Driver {
+            mark: Cell::new(MARK),
+            thread: AtomicUsize::new(thread),
+            frames: Cell::new(0),
+            depth: Cell::new(0),
+            phase: Cell::new(Phase::Open),
+            close: Cell::new(None),
+            close_due: Cell::new(false),
+            uv,
+            multi,
+            handles: RefCell::new(None),
+            sockets: RefCell::default(),
+            transfers: RefCell::default(),
+            requests: RefCell::default(),
+            messages: RefCell::default(),
+            referenced: Cell::new(true),
+            held: Cell::new(false),
+            looking: Cell::new(0),
+            look_from: Cell::new(0),
+            settings: Cell::new(Settings { untouched: false }),
+        }
+    }
+
+    /// Second half of `new`, once the driver has its place in memory: handles and callbacks point there. On failure the
+    /// driver is closing, and goes like any other when its handles have closed.
+    pub(crate) fn open(&self) -> Result<(), c_int> {
+        self.uv.attach(self);
+        let opened = self.open_handles().and_then(|()| self.multi.attach(self));
+        if opened.is_err() {
+            self.close(CloseFn::none());
+        }
+        opened
+    }
+
+    fn open_handles(&self) -> Result<(), c_int> {
+        let hold = self.uv.hold()?;
+        let made = (|| {
+            let timer = self.uv.timer()?;
+            let idle = match self.uv.idle() {
+                Ok(idle) => idle,
+                Err(error) => {
+                    timer.close();
+                    return Err(error);
+                }
+            };
+            let deadline = Deadline::new(timer, idle);
+            match self.uv.timer() {
+                Ok(look) => Ok((deadline, look)),
+                Err(error) => {
+                    deadline.close();
+                    Err(error)
+                }
+            }
+        })();
+        match made {
+            Ok((deadline, look)) => {
+                *self.handles.borrow_mut() = Some(Handles {
+                    deadline,
+                    look,
+                    hold,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                hold.close();
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks `what` of the handles; `None` when there are none (any more).
+    fn handles<R>(&self, what: impl FnOnce(&Handles) -> R) -> Option<R> {
+        self.handles.borrow().as_ref().map(what)
+    }
+
+    pub(crate) fn uv(&self) -> &Loop {
+        &self.uv
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    pub(crate) fn thread(&self) -> &AtomicUsize {
+        &self.thread
+    }
+
+    pub(crate) fn is_on(&self, thread: usize) -> bool {
+        self.thread.load(Ordering::Relaxed) == thread
+    }
+
+    pub(crate) fn is_marked(&self) -> bool {
+        self.mark.get() == MARK
+    }
+
+    pub(crate) fn frames(&self) -> &Cell<u32> {
+        &self.frames
+    }
+
+    /// The one way into libcurl: while this runs, libcurl may call back, and must not be called (R6, R12).
+    fn enter<R>(&self, call: impl FnOnce(&Multi) -> R) -> R {
+        self.depth.set(self.depth.get() + 1);
+        let result = call(&self.multi);
+        self.depth.set(self.depth.get() - 1);
+        result
+    }
+
+    fn inside_libcurl(&self) -> bool {
+        self.depth.get() > 0
+    }
+
+    // ---- what the host asks for ----
+
+    pub(crate) fn start(&self, easy: Easy, done: DoneFn) -> Result<(), c_int> {
+        self.must_be_open()?;
+        if self.inside_libcurl() {
+            self.reserve_request()?;
+            self.transfers
+                .borrow_mut()
+                .insert(easy, done, State::Queued)?;
+            self.request(Request::Add(easy));
+            self.rest();
+            return Ok(());
+        }
+        self.transfers
+            .borrow_mut()
+            .insert(easy, done, State::Queued)?;
+        match self.add(easy) {
+            Ok(()) => self.transfers.borrow_mut().added(easy),
+            Err(error::RECURSIVE) => self.later(Request::Add(easy)),
+            Err(error) => {
+                self.transfers.borrow_mut().discard(easy);
+                return Err(error);
+            }
+        }
+        self.after_host();
+        Ok(())
+    }
+
+    pub(crate) fn cancel(&self, easy: Easy) -> Result<(), c_int> {
+        self.must_be_open()?;
+        self.must_be_unsettled(easy)?;
+        if self.inside_libcurl() {
+            self.reserve_request()?;
+            self.transfers.borrow_mut().ending(easy, error::ECANCELED);
+            self.request(Request::End(easy));
+        } else {
+            self.end(easy, error::ECANCELED);
+            self.after_host();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pause(&self, easy: Easy, mask: c_int) -> Result<(), c_int> {
+        self.must_be_open()?;
+        self.must_be_unsettled(easy)?;
+        if self.inside_libcurl() {
+            self.reserve_request()?;
+            self.request(Request::Pause(easy, mask));
+        } else {
+            self.set_pause(easy, mask)?;
+            self.after_host();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_referenced(&self, referenced: bool) {
+        self.referenced.set(referenced);
+        self.rest();
+    }
+
+    pub(crate) fn is_referenced(&self) -> bool {
+        self.referenced.get()
+    }
+
+    pub(crate) fn set_untouched(&self, untouched: bool) -> Result<(), c_int> {
+        self.must_be_open()?;
+        if self.active() > 0 {
+            return Err(error::EBUSY);
+        }
+        self.settings.set(Settings { untouched });
+        Ok(())
+    }
+
+    pub(crate) fn active(&self) -> usize {
+        self.transfers.borrow().active()
+    }
+
+    /// Cancels everything and closes. Does nothing on a driver that is closing.
+    pub(crate) fn close(&self, close: CloseFn) {
+        if self.phase.get() != Phase::Open {
+            return;
+        }
+        self.phase.set(Phase::Closing);
+        self.close.set(Some(close));
+        if self.inside_libcurl() {
+            self.close_due.set(true);
+        } else {
+            self.shut();
+        }
+    }
+
+    fn must_be_open(&self) -> Result<(), c_int> {
+        match self.phase.get() {
+            Phase::Open => Ok(()),
+            Phase::Closing | Phase::Closed => Err(error::ECANCELED),
+        }
+    }
+
+    /// The transfer is in flight and how it ends is still open.
+    fn must_be_unsettled(&self, easy: Easy) -> Result<(), c_int> {
+        match self.transfers.borrow().state(easy) {
+            None => Err(error::ENOENT),
+            Some(State::Queued | State::Running) => Ok(()),
+            Some(State::Ending { .. } | State::Ended(_)) => Err(error::EALREADY),
+        }
+    }
+
+    fn reserve_request(&self) -> Result<(), c_int> {
+        self.requests
+            .borrow_mut()
+            .try_reserve(1)
+            .map_err(|_| error::ENOMEM)
+    }
+
+    fn request(&self, request: Request) {
+        self.requests.borrow_mut().push_back(request);
+    }
+
+    // ---- what the loop reports ----
+
+    /// A poll handle reports. `status` below 0: libuv has stopped the handle.
+    pub(crate) fn socket_ready(&self, socket: Socket, poll: usize, status: c_int, events: Events) {
+        if status < 0 {
+            match self.sockets.borrow_mut().failed(socket, poll, status) {
+                Failure::Stale => return,
+                Failure::Tell => {}
+            }
+            if self.inside_libcurl() {
+                // The host runs the loop inside a callback of libcurl's: watch again, the error will be reported again.
+                self.sockets.borrow_mut().look_again();
+                return;
+            }
+            self.act(Action::Failed(socket));
+            self.sockets.borrow_mut().rewatch(&self.uv, socket);
+        } else {
+            // Readiness that cannot be passed on now stays: poll handles are level-triggered.
+            if self.inside_libcurl() || !self.sockets.borrow_mut().ready(&self.uv, socket, poll) {
+                return;
+            }
+            self.act(Action::Ready(socket, events));
+        }
+        self.after_loop();
+    }
+
+    /// A timer has fired: libcurl's, or the one that looks after silent transfers.
+    pub(crate) fn timer_due(&self, timer: usize) {
+        let deadline = self.handles(|h| {
+            let deadline = h.deadline.is_timer(timer);
+            if deadline {
+                h.deadline.fired();
+            }
+            deadline
+        });
+        match deadline {
+            Some(true) => self.kicked(),
+            Some(false) => {
+                self.looking.set(0);
+                if !self.inside_libcurl() {
+                    self.look();
+                    self.after_loop();
+                } else {
+                    self.rest();
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The idle handle ran, or a timer that does the same.
+    pub(crate) fn kicked(&self) {
+        if self.inside_libcurl() {
+            // The host runs the loop inside a callback of libcurl's: again in the next turn, until libcurl is out.
+            self.handles(|h| h.deadline.rest());
+            return;
+        }
+        let now = self.handles(|h| {
+            h.deadline.ran();
+            h.deadline.take_now()
+        });
+        if now == Some(true) {
+            self.act(Action::Timeout);
+        }
+        self.after_loop();
+    }
+
+    /// One of the driver's uv handles is closed and freed.
+    pub(crate) fn handle_closed(&self) {
+        if self.phase.get() == Phase::Closing && self.uv.open_handles() == 0 {
+            while self.report() {}
+            self.phase.set(Phase::Closed);
+            if let Some(close) = self.close.take() {
+                close.call();
+            }
+        }
+    }
+
+    // ---- what libcurl asks for ----
+
+    /// libcurl's socket callback, in poll events; `NONE` for a socket it no longer wants.
+    pub(crate) fn socket_wanted(&self, easy: Easy, socket: Socket, events: Events) {
+        // Multi-handle calls that libcurl makes us by itself, from curl_easy_cleanup of a host that broke the contract
+        // for one, come without `enter`; the record is kept in line all the same.
+        self.sockets
+            .borrow_mut()
+            .want(&self.uv, easy, socket, events);
+    }
+
+    /// libcurl's timer callback.
+    pub(crate) fn timer_wanted(&self, ms: i64) {
+        self.handles(|h| h.deadline.set(&self.uv, ms));
+    }
+
+    /// The close-socket function: the descriptor is about to be closed. Before 8.9 libcurl may have forgotten to say so by
+    /// its socket callback, and a watched descriptor that is closed aborts the process (S16).
+    pub(crate) fn socket_closing(&self, socket: Socket) {
+        self.sockets.borrow_mut().forget(socket);
+    }
+
+    // ---- the work ----
+
+    fn add(&self, easy: Easy) -> Result<(), c_int> {
+        let settings = self.settings.get();
+        sys::prepare(easy, settings);
+        self.enter(|multi| multi.add(easy, settings))
+    }
+
+    /// Ends a transfer with a status of the driver's or the host's, not with libcurl's.
+    fn end(&self, easy: Easy, status: c_int) {
+        if self.transfers.borrow_mut().ending(easy, status) {
+            self.let_go(easy);
+        }
+    }
+
+    /// Takes a transfer whose status is settled out of libcurl, which makes its report due (promise 2).
+    pub(crate) fn let_go(&self, easy: Easy) {
+        let state = self.transfers.borrow().state(easy);
+        if let Some(State::Ending { status, added }) = state {
+            if added {
+                let settings = self.settings.get();
+                if status == error::ECANCELED {
+                    sys::prepare_cancel(easy, settings);
+                }
+                if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {
+                    self.later(Request::End(easy));
+                    return;
+                }
+                // Any other failure means that libcurl does not have it, which is what was wanted.
+                sys::release(easy, settings);
+            }
+            self.transfers.borrow_mut().ended(easy);
+        }
+    }
+
+    fn set_pause(&self, easy: Easy, mask: c_int) -> Result<(), c_int> {
+        // Whatever was kept is overtaken by this one.
+        self.transfers.borrow_mut().keep_pause(easy, None)?;
+        match self.enter(|_| sys::pause(easy, mask)) {
+            Ok(()) => Ok(()),
+            // There is no connection yet to pause: try again when libcurl has come further.
+            Err(code) if code == curl_sys::CURLE_BAD_FUNCTION_ARGUMENT as c_int => {
+                // CURLPAUSE_CONT, 0, is how it starts.
+                let keep = (mask != 0).then_some(mask);
+                self.transfers.borrow_mut().keep_pause(easy, keep)
+            }
+            // A write callback that ran inside, and failed. libcurl tells only us, so it is for us to end it (R14).
+            Err(code) => {
+                self.end(easy, code);
+                Ok(())
+            }
+        }
+    }
+
+    /// libcurl turned out to be on the stack below a call of the host's own, curl_easy_pause() say: try in the next turn.
+    fn later(&self, request: Request) {
+        // Without the memory the request is lost, and the transfer stays until the driver is closed.
+        if self.reserve_request().is_ok() {
+            self.request(request);
+            self.handles(|h| h.deadline.kick());
+        }
+    }
+
+    /// Lets libcurl work, and sees to what it may forget.
+    fn act(&self, action: Action) {
+        let action = if self.pending_timeout_near() {
+            Action::Everything
+        } else {
+            action
+        };
+        self.handles(|h| h.deadline.reset_told());
+        let timeout = matches!(action, Action::Timeout | Action::Everything);
+        match self.enter(|multi| multi.act(action)) {
+            Ok(()) => {}
+            Err(error::RECURSIVE) => {
+                // Below a call of the host's own: sockets stay ready, but the deadline must not be forgotten.
+                if timeout {
+                    self.handles(|h| h.deadline.set(&self.uv, 0));
+                }
+                return;
+            }
+            // The multi handle is of no use before it is empty (R23).
+            Err(error) => self.fail_all(error),
+        }
+        // A deadline that libcurl takes to be running still is not announced again; 8.10.0 to 8.11.0 do not even after
+        // it has been served, and a transfer then waits for ever (R8, S9). Asking is cheap.
+        if timeout && self.handles(|h| h.deadline.was_told()) == Some(false) {
+            let ms = self.multi.timeout();
+            if ms >= 0 {
+                // Never 0: were libcurl to stay due, that would be a loop without a pause.
+                self.handles(|h| h.deadline.set(&self.uv, ms.max(1)));
+            }
+        }
+    }
+
+    /// Transfers that libcurl holds back behind a connection limit lose their timeouts in socket mode: whatever call comes
+    /// first after such a timeout has expired takes it off libcurl's list and does nothing about it (S10). Only a call
+    /// for everything serves them, so close to the deadline every call is made one.
+    fn pending_timeout_near(&self) -> bool {
+        // A transfer that is held back has no socket; this spares all others the questions.
+        if self.transfers.borrow().running() <= self.sockets.borrow().count() {
+            return false;
+        }
+        match self.handles(|h| h.deadline.due_ns()).flatten() {
+            Some(due) if now_ns() + PENDING_MARGIN_NS >= due => {}
+            _ => return false,
+        }
+        self.multi.serves_pending() && self.multi.pending().is_none_or(|count| count > 0)
+    }
+
+    /// Makes libcurl look at the transfers of sockets that have been silent for a while, some of them per turn.
+    fn look(&self) {
+        let before = self.uv.now_ms().saturating_sub(LOOK_MS);
+        for _ in 0..LOOKS_PER_TURN {
+            let from = self.look_from.get();
+            let next = self.sockets.borrow_mut().next_silent(from, before);
+            match next {
+                Some(socket) => {
+                    self.look_from.set(socket as usize + 1);
+                    self.act(Action::Look(socket));
+                }
+                None => {
+                    self.look_from.set(0);
+                    break;
+                }
+            }
+        }
+        self.act(Action::Timeout);
+    }
+
+    fn fail_all(&self, error: c_int) {
+        self.each_unended(|easy| self.end(easy, error));
+    }
+
+    /// Calls `end` for every transfer that has not ended, oldest first.
+    fn each_unended(&self, end: impl Fn(Easy)) {
+        let list = self.transfers.borrow().unended();
+        if let Some(list) = list {
+            list.into_iter().for_each(end);
+        } else {
+            // No memory even for the list: one after the other, in any order.
+            loop {
+                let next = self.transfers.borrow().any_unended();
+                match next {
+                    Some(easy) => end(easy),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// After the loop has called: everything, the host's callbacks included.
+    fn after_loop(&self) {
+        self.catch_up();
+        if self.phase.get() == Phase::Open {
+            self.deliver();
+        }
+        self.rest();
+    }
+
+    /// After the host has called: the same, but its callbacks wait for the loop (promise 1).
+    fn after_host(&self) {
+        self.catch_up();
+        self.rest();
+    }
+
+    /// Does what has become possible now that libcurl is off the stack, until nothing is left of it.
+    fn catch_up(&self) {
+        loop {
+            let mut again = false;
+            // Only those there are now: one may be put back because libcurl turns out to be busy after all.
+            let due = self.requests.borrow().len();
+            for _ in 0..due {
+                let next = self.requests.borrow_mut().pop_front();
+                let Some(request) = next else { break };
+                again |= self.execute(request);
+            }
+            if self.close_due.take() {
+                self.shut();
+            }
+            if self.phase.get() != Phase::Open {
+                return;
+            }
+            again |= self.drain();
+            again |= self.end_unwatchable();
+            if !again {
+                break;
+            }
+        }
+        self.retry_pauses();
+    }
+
+    /// `false`: put back for the next turn.
+    fn execute(&self, request: Request) -> bool {
+        match request {
+            Request::Add(easy) => {
+                // Cancelled since?
+                if self.transfers.borrow().state(easy) == Some(State::Queued) {
+                    match self.add(easy) {
+                        Ok(()) => self.transfers.borrow_mut().added(easy),
+                        Err(error::RECURSIVE) => {
+                            self.later(Request::Add(easy));
+                            return false;
+                        }
+                        // The start was accepted, so this is the transfer's result.
+                        Err(error) => self.end(easy, error),
+                    }
+                }
+            }
+            Request::End(easy) => {
+                self.let_go(easy);
+                // Still not let go: `let_go` has put it back.
+                return !matches!(
+                    self.transfers.borrow().state(easy),
+                    Some(State::Ending { .. })
+                );
+            }
+            Request::Pause(easy, mask) => {
+                if self.transfers.borrow().state(easy) == Some(State::Running) {
+                    // Only memory can fail it here, and then the pause is lost but not the transfer.
+                    let _ = self.set_pause(easy, mask);
+                }
+            }
+        }
+        true
+    }
+
+    /// Ends the transfers of sockets that libuv cannot watch, each with libuv's error and no other (promise 7). Sockets
+    /// of libcurl's own are served by looking instead.
+    fn end_unwatchable(&self) -> bool {
+        if self.sockets.borrow_mut().take_lost() {
+            self.fail_all(error::ENOMEM);
+            return true;
+        }
+        let mut from = 0;
+        let mut any = false;
+        loop {
+            let next = self.sockets.borrow_mut().next_broken(&self.uv, from);
+            let Some((socket, error, easy)) = next else {
+                return any;
+            };
+            from = socket as usize + 1;
+            if self.transfers.borrow().state(easy) == Some(State::Running) {
+                self.end(easy, error);
+                any = true;
+            }
+        }
+    }
+
+    fn retry_pauses(&self) {
+        if !self.transfers.borrow().any_pausing() {
+            return;
+        }
+        let list = self.transfers.borrow_mut().take_pausing();
+        for easy in list {
+            let mask = self.transfers.borrow_mut().take_pause(easy);
+            if let Some(mask) = mask {
+                // As in `execute`.
+                let _ = self.set_pause(easy, mask);
+            }
+        }
+    }
+
+    /// Settles what the loop is asked for while nothing happens: to live, to call soon, to look now and then.
+    fn rest(&self) {
+        if self.phase.get() != Phase::Open {
+            return;
+        }
+        let (active, reports, running) = {
+            let transfers = self.transfers.borrow();
+            (
+                transfers.active(),
+                transfers.reports_due(),
+                transfers.running(),
+            )
+        };
+        let hold = self.referenced.get() && active > 0;
+        let look = match running {
+            0 => 0,
+            _ if self.look_from.get() > 0 || self.sockets.borrow().any_broken() => LOOK_BROKEN_MS,
+            _ => LOOK_MS,
+        };
+        self.handles(|h| {
+            if self.held.replace(hold) != hold {
+                h.hold.set(hold);
+            }
+            if reports > 0 {
+                h.deadline.kick();
+            }
+            let looking = self.looking.get();
+            if look == 0 && looking != 0 {
+                self.looking.set(0);
+                h.look.stop();
+            } else if look != 0 && (looking == 0 || look < looking) {
+                self.looking.set(look);
+                h.look.start(look);
+            }
+        });
+    }
+
+    /// Cancels everything and closes every handle. libcurl is off the stack.
+    fn shut(&self) {
+        self.each_unended(|easy| self.end(easy, error::ECANCELED));
+        // Requests of callbacks that ran in there: all are for transfers that have ended by now.
+        self.requests.borrow_mut().clear();
+        self.multi.detach();
+        self.sockets.borrow_mut().forget_all();
+        self.enter(Multi::cleanup);
+        self.close_handles();
+    }
+
+    fn close_handles(&self) {
+        if let Some(handles) = self.handles.take() {
+            handles.deadline.close();
+            handles.look.close();
+            handles.hold.close();
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.mark.set(0);
+    }
+}

@@ -1,0 +1,252 @@
+//! One record per libcurl socket: the events libcurl wants, and the poll handle that watches for them.
+//!
+//! The table is indexed by descriptor: descriptors are small numbers, and `curl_multi_assign`, libcurl's own way to keep
+//! such a record, loses it at REMOVE and fails during cleanup (S19, S28).
+
+use libc::c_int;
+
+use crate::sys::{Easy, Events, Loop, Poll, Socket};
+
+/// Errors in a row, without one good event between them, after which a socket counts as beyond watching.
+const MAX_ERRORS: u32 = 64;
+
+struct Record {
+    /// What libcurl asked for last.
+    wanted: Events,
+    /// What the poll handle is started for; `NONE` after libuv stopped it with an error.
+    armed: Events,
+    poll: Option<Poll>,
+    /// Why there is no watching this socket, or 0.
+    error: c_int,
+    /// Whose callback announced the socket. One of perhaps many users, or none of the host's: only compared.
+    easy: Easy,
+    errors: u32,
+    /// The loop's time at the last sign of life.
+    seen_ms: u64,
+}
+
+/// What became of an error that libuv reported on a socket.
+pub(crate) enum Failure {
+    /// A handle that is no longer the socket's: nothing to do.
+    Stale,
+    /// libcurl is to be told.
+    Tell,
+}
+
+#[derive(Default)]
+pub(crate) struct Sockets {
+    table: Vec<Option<Record>>,
+    count: usize,
+    /// Some record has an error, or has lost its poll handle's attention.
+    broken: bool,
+    /// A socket could not even be noted for want of memory.
+    lost: bool,
+}
+
+impl Sockets {
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    fn get(&mut self, socket: Socket) -> Option<&mut Record> {
+        self.table.get_mut(index(socket)?)?.as_mut()
+    }
+
+    /// libcurl wants `events` on `socket`. Failures are kept for [`Sockets::next_broken`]: libcurl's callback must not
+    /// see them, because -1 there kills the whole multi handle (R5).
+    pub(crate) fn want(&mut self, uv: &Loop, easy: Easy, socket: Socket, events: Events) {
+        if events == Events::NONE {
+            // CURL_POLL_NONE: known, but not to be watched. Forgetting it is the same to libcurl (S12).
+            self.forget(socket);
+            return;
+        }
+        let Some(at) = index(socket) else { return };
+        if at >= self.table.len() {
+            let more = (at + 1 - self.table.len()).max(16);
+            if self.table.try_reserve(more).is_err() {
+                self.lost = true;
+                return;
+            }
+            self.table.resize_with(at + 1, || None);
+        }
+        let slot = &mut self.table[at];
+        if slot.is_none() {
+            self.count += 1;
+        }
+        let record = slot.get_or_insert_with(|| Record {
+            wanted: events,
+            armed: Events::NONE,
+            poll: None,
+            error: 0,
+            easy,
+            errors: 0,
+            seen_ms: 0,
+        });
+        record.wanted = events;
+        record.seen_ms = uv.now_ms();
+        if let Err(error) = record.watch(uv, socket) {
+            record.fail(error);
+            self.broken = true;
+        }
+    }
+
+    /// libcurl no longer wants `socket`, or is about to close it. The descriptor is open now and may be closed, or be
+    /// another socket's, as soon as this returns: the poll handle goes here and not later (R1, R2).
+    pub(crate) fn forget(&mut self, socket: Socket) {
+        let Some(at) = index(socket) else { return };
+        // Sockets never announced are removed too, by some versions (R4, S20).
+        if let Some(record) = self.table.get_mut(at).and_then(Option::take) {
+            self.count -= 1;
+            if let Some(poll) = record.poll {
+                poll.close();
+            }
+        }
+    }
+
+    /// Whether `poll` is still the handle of `socket`; if so the socket has shown life.
+    pub(crate) fn ready(&mut self, uv: &Loop, socket: Socket, poll: usize) -> bool {
+        let now = uv.now_ms();
+        match self.get(socket) {
+            Some(record) if record.is_polled_by(poll) => {
+                record.errors = 0;
+                record.seen_ms = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// libuv stopped `poll` and reported an error. On Linux this is how a reset connection looks: the descriptor is
+    /// open, and libcurl may want it watched again (R9, libuv#3796).
+    pub(crate) fn failed(&mut self, socket: Socket, poll: usize, error: c_int) -> Failure {
+        let Some(record) = self.get(socket) else {
+            return Failure::Stale;
+        };
+        if !record.is_polled_by(poll) {
+            return Failure::Stale;
+        }
+        record.armed = Events::NONE;
+        record.errors += 1;
+        if record.errors > MAX_ERRORS {
+            record.fail(error);
+            self.broken = true;
+        }
+        Failure::Tell
+    }
+
+    /// Something could not be done now for a socket; [`Sockets::next_broken`] is to look.
+    pub(crate) fn look_again(&mut self) {
+        self.broken = true;
+    }
+
+    /// After libcurl has been told of an error: watch what it still wants.
+    pub(crate) fn rewatch(&mut self, uv: &Loop, socket: Socket) {
+        let Some(record) = self.get(socket) else {
+            return;
+        };
+        if record.error == 0 {
+            if let Err(error) = record.watch(uv, socket) {
+                record.fail(error);
+                self.broken = true;
+            }
+        }
+    }
+
+    /// Takes note whether sockets were lost for want of memory.
+    pub(crate) fn take_lost(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// The next socket at or above `from` that cannot be watched, with the reason and whoever announced it. One that only
+    /// needs its watching renewed is renewed on the way.
+    pub(crate) fn next_broken(&mut self, uv: &Loop, from: usize) -> Option<(Socket, c_int, Easy)> {
+        if !self.broken {
+            return None;
+        }
+        for at in from..self.table.len() {
+            let Some(record) = self.table[at].as_mut() else {
+                continue;
+            };
+            let socket = at as Socket;
+            if record.armed != record.wanted {
+                if record.errors > MAX_ERRORS {
+                    return Some((socket, record.error, record.easy));
+                }
+                // What stood in the way may be gone: another watcher of the descriptor, a moment without memory.
+                record.error = 0;
+                if let Err(error) = record.watch(uv, socket) {
+                    record.fail(error);
+                    return Some((socket, error, record.easy));
+                }
+            }
+        }
+        if from == 0 {
+            self.broken = false;
+        }
+        None
+    }
+
+    /// Whether some socket in use has no poll handle at work.
+    pub(crate) fn any_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// The next socket at or above `from` that has shown no life since `before_ms`.
+    pub(crate) fn next_silent(&mut self, from: usize, before_ms: u64) -> Option<Socket> {
+        (from..self.table.len())
+            .find(|at| {
+                self.table[*at]
+                    .as_ref()
+                    .is_some_and(|r| r.seen_ms <= before_ms || r.error != 0)
+            })
+            .map(|at| at as Socket)
+    }
+
+    pub(crate) fn forget_all(&mut self) {
+        for at in 0..self.table.len() {
+            self.forget(at as Socket);
+        }
+    }
+}
+
+impl Record {
+    fn is_polled_by(&self, poll: usize) -> bool {
+        self.poll.as_ref().is_some_and(|own| own.id() == poll)
+    }
+
+    fn fail(&mut self, error: c_int) {
+        self.error = error;
+        self.armed = Events::NONE;
+        if let Some(poll) = self.poll.take() {
+            poll.close();
+        }
+    }
+
+    /// Brings the poll handle in line with what is wanted. Starting one again for the same events costs libuv two
+    /// system calls, so that is left out (R3).
+    fn watch(&mut self, uv: &Loop, socket: Socket) -> Result<(), c_int> {
+        if self.armed == self.wanted {
+            return Ok(());
+        }
+        if self.poll.is_none() {
+            self.poll = Some(uv.poll(socket)?);
+        }
+        if let Some(poll) = &self.poll {
+            poll.start(self.wanted)?;
+        }
+        self.armed = self.wanted;
+        self.error = 0;
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn index(socket: Socket) -> Option<usize> {
+    usize::try_from(socket).ok()
+}
+
+// Winsock's descriptors are small multiples of 4, so the table stays dense there too.
+#[cfg(windows)]
+fn index(socket: Socket) -> Option<usize> {
+    (socket != curl_sys::CURL_SOCKET_BAD).then_some(socket as usize)
+}

@@ -1,0 +1,314 @@
+//! libcurl, as far as the driver uses it.
+#![allow(
+    unsafe_code,
+    reason = "door OUT: calls into libcurl; each call names who keeps its conditions"
+)]
+
+use std::ffi::CStr;
+use std::ptr;
+
+use curl_sys as c;
+use libc::{c_int, c_long, c_void};
+use once_cell::sync::{Lazy, OnceCell};
+
+use super::{Action, Easy, Events, Socket};
+use crate::callbacks;
+use crate::driver::Driver;
+use crate::error;
+
+type SocketFunction =
+    unsafe extern "C" fn(*mut c::CURL, Socket, c_int, *mut c_void, *mut c_void) -> c_int;
+type TimerFunction = unsafe extern "C" fn(*mut c::CURLM, c_long, *mut c_void) -> c_int;
+type CloseSocketFunction = unsafe extern "C" fn(*mut c_void, Socket) -> c_int;
+
+// Newer than what curl-sys declares. Used only where the running libcurl is new enough.
+const CURLMOPT_QUICK_EXIT: c::CURLMoption = 21;
+const CURLOPT_QUICK_EXIT: c::CURLoption = 322;
+const CURLMINFO_XFERS_PENDING: c_int = 3;
+
+type GetOfft = unsafe extern "C" fn(*mut c::CURLM, c_int, *mut i64) -> c::CURLMcode;
+
+/// `curl_version_info(CURLVERSION_NOW)`: a static struct of the libcurl that is linked, so its address tells two copies
+/// of libcurl apart.
+pub(crate) static VERSION_INFO: Lazy<VersionInfo> = Lazy::new(|| {
+    // SAFETY: libcurl fills a static struct and returns it; it may be called before curl_global_init.
+    let info = unsafe { c::curl_version_info(c::CURLVERSION_NOW) };
+    // SAFETY: never NULL for a version libcurl knows.
+    let number = unsafe { (*info).version_num };
+    VersionInfo {
+        address: info as usize,
+        number,
+    }
+});
+
+pub(crate) struct VersionInfo {
+    pub(crate) address: usize,
+    /// 0x081600 for 8.22.0.
+    pub(crate) number: u32,
+}
+
+/// `curl_global_init` once per process; a failure is not kept, so that a later driver may succeed.
+pub(crate) fn global_init() -> Result<(), c_int> {
+    static DONE: OnceCell<()> = OnceCell::new();
+    DONE.get_or_try_init(|| {
+        // SAFETY: thread safe in every supported libcurl (7.84+), and OnceCell keeps it to one thread anyway.
+        match unsafe { c::curl_global_init(c::CURL_GLOBAL_ALL) } {
+            c::CURLE_OK => Ok(()),
+            code => Err(code as c_int),
+        }
+    })
+    .copied()
+}
+
+/// libcurl's text for a `CURLcode`.
+pub(crate) fn curl_text(code: c_int) -> &'static CStr {
+    // SAFETY: any number will do; libcurl answers with a static text.
+    unsafe { CStr::from_ptr(c::curl_easy_strerror(code as c::CURLcode)) }
+}
+
+/// What of the easy handle uvcurl may set, decided by `UVCURL_EASY_UNTOUCHED`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) untouched: bool,
+}
+
+/// Before a transfer is added. NOSIGNAL comes first because libcurl copies it from the handle that is added to its
+/// internal one (R18), and it does no harm should the handle turn out to belong elsewhere.
+pub(crate) fn prepare(easy: Easy, settings: Settings) {
+    if !settings.untouched {
+        // SAFETY: the host promises a live easy handle; NOSIGNAL takes a long. Cannot fail.
+        unsafe { c::curl_easy_setopt(easy.0, c::CURLOPT_NOSIGNAL, 1 as c_long) };
+    }
+}
+
+/// Before a transfer is removed that has not ended. libcurl 7.87 to 8.19 would join the thread of a name lookup that
+/// is still running, and so stop the loop for as long as the lookup takes.
+pub(crate) fn prepare_cancel(easy: Easy, settings: Settings) {
+    let number = VERSION_INFO.number;
+    if !settings.untouched && (0x075700..0x081400).contains(&number) {
+        // SAFETY: as in `prepare`; the option exists since 7.87 and takes a long.
+        unsafe { c::curl_easy_setopt(easy.0, CURLOPT_QUICK_EXIT, 1 as c_long) };
+    }
+}
+
+/// After libcurl has let go of the handle: nothing of uvcurl stays set on it but NOSIGNAL.
+pub(crate) fn release(easy: Easy, settings: Settings) {
+    if !settings.untouched {
+        // SAFETY: the handle is out of the multi handle and still the host's live one; NULL is the option's default.
+        unsafe {
+            c::curl_easy_setopt(
+                easy.0,
+                c::CURLOPT_CLOSESOCKETFUNCTION,
+                ptr::null::<c_void>(),
+            )
+        };
+    }
+}
+
+/// `curl_easy_pause`. An entry point like the multi functions: write callbacks run inside it (R14).
+pub(crate) fn pause(easy: Easy, mask: c_int) -> Result<(), c_int> {
+    // SAFETY: the handle is in flight here, so the host keeps it alive.
+    match unsafe { c::curl_easy_pause(easy.0, mask) } {
+        c::CURLE_OK => Ok(()),
+        code => Err(code as c_int),
+    }
+}
+
+/// The multi handle of one driver.
+pub(crate) struct Multi {
+    raw: *mut c::CURLM,
+    get_offt: Option<GetOfft>,
+}
+
+impl Multi {
+    pub(crate) fn new() -> Result<Multi, c_int> {
+        // SAFETY: no condition beyond curl_global_init, which the caller has seen succeed.
+        let raw = unsafe { c::curl_multi_init() };
+        if raw.is_null() {
+            return Err(error::ENOMEM);
+        }
+        Ok(Multi {
+            raw,
+            get_offt: find_get_offt(),
+        })
+    }
+
+    /// Sets the callbacks that lead to `driver`, which must outlive the multi handle.
+    pub(crate) fn attach(&self, driver: *const Driver) -> Result<(), c_int> {
+        let socket: SocketFunction = callbacks::socket_wanted;
+        let timer: TimerFunction = callbacks::timer_wanted;
+        let driver = driver as *mut c_void;
+        // SAFETY: a live multi handle; each option takes a pointer of the kind given.
+        let codes = unsafe {
+            [
+                c::curl_multi_setopt(self.raw, c::CURLMOPT_SOCKETFUNCTION, socket),
+                c::curl_multi_setopt(self.raw, c::CURLMOPT_SOCKETDATA, driver),
+                c::curl_multi_setopt(self.raw, c::CURLMOPT_TIMERFUNCTION, timer),
+                c::curl_multi_setopt(self.raw, c::CURLMOPT_TIMERDATA, driver),
+            ]
+        };
+        for code in codes {
+            check(code)?;
+        }
+        if VERSION_INFO.number >= 0x081400 {
+            // curl_multi_cleanup would otherwise wait for the resolver's threads, that is for a dead name server.
+            // SAFETY: the option exists since 8.20 and takes a long; not having it costs only that wait.
+            unsafe { c::curl_multi_setopt(self.raw, CURLMOPT_QUICK_EXIT, 1 as c_long) };
+        }
+        Ok(())
+    }
+
+    /// From now on libcurl reports neither sockets nor timers (R16: before the poll handles go).
+    pub(crate) fn detach(&self) {
+        let none = ptr::null::<c_void>();
+        // SAFETY: a live multi handle; libcurl tests both functions for NULL at each use. Cannot fail.
+        unsafe {
+            c::curl_multi_setopt(self.raw, c::CURLMOPT_SOCKETFUNCTION, none);
+            c::curl_multi_setopt(self.raw, c::CURLMOPT_TIMERFUNCTION, none);
+        }
+    }
+
+    pub(crate) fn add(&self, easy: Easy, settings: Settings) -> Result<(), c_int> {
+        // SAFETY: a live multi handle, and the host promises a live easy handle.
+        check(unsafe { c::curl_multi_add_handle(self.raw, easy.0) })?;
+        if !settings.untouched {
+            let close: CloseSocketFunction = callbacks::socket_closing;
+            // Only now: had the handle belonged to another multi handle, its connections would have got our function.
+            // SAFETY: as in `prepare`; the option takes a function of this type. Cannot fail.
+            unsafe { c::curl_easy_setopt(easy.0, c::CURLOPT_CLOSESOCKETFUNCTION, close) };
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, easy: Easy) -> Result<(), c_int> {
+        // SAFETY: both handles are live.
+        check(unsafe { c::curl_multi_remove_handle(self.raw, easy.0) })
+    }
+
+    pub(crate) fn act(&self, action: Action) -> Result<(), c_int> {
+        let (socket, mask) = match action {
+            Action::Timeout => (c::CURL_SOCKET_TIMEOUT, 0),
+            Action::Ready(socket, events) => (socket, select_bits(events)),
+            // Never ERR alone: before 8.10 libcurl would then not read what had arrived before the error (R9).
+            Action::Failed(socket) => (
+                socket,
+                select_bits(Events::IN.union(Events::OUT)) | c::CURL_CSELECT_ERR,
+            ),
+            Action::Look(socket) => (socket, 0),
+            Action::Everything => {
+                let mut running = 0;
+                // SAFETY: a live multi handle and storage for the count. Deprecated, but the one call that serves the
+                // timeouts of transfers behind a connection limit *and* tells the sockets afterwards.
+                return check(unsafe { c::curl_multi_socket_all(self.raw, &mut running) });
+            }
+        };
+        // Always with storage: NULL crashed libcurl before 8.9.1 (S15).
+        let mut running = 0;
+        // SAFETY: a live multi handle; libcurl ignores descriptors it does not know.
+        check(unsafe { c::curl_multi_socket_action(self.raw, socket, mask, &mut running) })
+    }
+
+    /// Milliseconds to libcurl's deadline, or -1.
+    pub(crate) fn timeout(&self) -> i64 {
+        let mut ms: c_long = -1;
+        // SAFETY: a live multi handle and storage for the answer.
+        unsafe { c::curl_multi_timeout(self.raw, &mut ms) };
+        ms as i64
+    }
+
+    /// The next finished transfer and its result. The message dies with the next call, so it is copied here.
+    pub(crate) fn next_done(&self) -> Option<(Easy, c_int)> {
+        loop {
+            let mut left = 0;
+            // SAFETY: a live multi handle and storage for the count.
+            let message = unsafe { c::curl_multi_info_read(self.raw, &mut left) };
+            if message.is_null() {
+                return None;
+            }
+            // SAFETY: libcurl's message is valid until the next call into the multi handle.
+            let message = unsafe { &*message };
+            if message.msg == c::CURLMSG_DONE {
+                // For CURLMSG_DONE the union `data` holds a CURLcode, at its start on every platform.
+                // SAFETY: the union is pointer sized and a CURLcode is not larger.
+                let code = unsafe { *ptr::addr_of!(message.data).cast::<c::CURLcode>() };
+                return Some((Easy(message.easy_handle), code as c_int));
+            }
+        }
+    }
+
+    /// How many transfers libcurl holds back behind a connection limit; `None` if this libcurl does not say.
+    pub(crate) fn pending(&self) -> Option<i64> {
+        let get = self.get_offt?;
+        let mut count = 0;
+        // SAFETY: a live multi handle, a value of CURLMinfo_offt, storage for a curl_off_t.
+        match unsafe { get(self.raw, CURLMINFO_XFERS_PENDING, &mut count) } {
+            c::CURLM_OK => Some(count),
+            _ => None,
+        }
+    }
+
+    /// libcurl's code for timeouts of pending transfers is reached by [`Action::Everything`] since 8.8.
+    pub(crate) fn serves_pending(&self) -> bool {
+        VERSION_INFO.number >= 0x080800
+    }
+
+    /// May call the host's close-socket and debug functions, but neither of the multi handle's callbacks.
+    pub(crate) fn cleanup(&self) {
+        // SAFETY: every easy handle has been removed, and the driver makes no call after this one.
+        unsafe { c::curl_multi_cleanup(self.raw) };
+    }
+
+    pub(crate) fn raw(&self) -> *mut c::CURLM {
+        self.raw
+    }
+}
+
+fn check(code: c::CURLMcode) -> Result<(), c_int> {
+    // CURLM_CALL_MULTI_PERFORM (-1) is no error; old functions may still return it.
+    if code <= c::CURLM_OK {
+        Ok(())
+    } else {
+        Err(error::from_multi(code))
+    }
+}
+
+fn select_bits(events: Events) -> c_int {
+    let mut bits = 0;
+    if events.contains(Events::IN) {
+        bits |= c::CURL_CSELECT_IN;
+    }
+    if events.contains(Events::OUT) {
+        bits |= c::CURL_CSELECT_OUT;
+    }
+    bits
+}
+
+/// `curl_multi_get_offt` is newer (8.16) than the oldest libcurl that may be linked, so it is looked up at run time where
+/// libcurl is shared, and named directly where it is the embedded one.
+#[cfg(feature = "bundled")]
+fn find_get_offt() -> Option<GetOfft> {
+    extern "C" {
+        fn curl_multi_get_offt(multi: *mut c::CURLM, info: c_int, value: *mut i64)
+            -> c::CURLMcode;
+    }
+    Some(curl_multi_get_offt)
+}
+
+#[cfg(all(not(feature = "bundled"), unix))]
+fn find_get_offt() -> Option<GetOfft> {
+    if VERSION_INFO.number < 0x081000 {
+        return None;
+    }
+    // SAFETY: dlsym takes any handle and a C string.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"curl_multi_get_offt".as_ptr()) };
+    if found.is_null() {
+        return None;
+    }
+    // SAFETY: libcurl documents this signature for the function of this name.
+    Some(unsafe { std::mem::transmute::<*mut c_void, GetOfft>(found) })
+}
+
+#[cfg(all(not(feature = "bundled"), not(unix)))]
+fn find_get_offt() -> Option<GetOfft> {
+    None
+}

@@ -1,0 +1,66 @@
+//! Door OUT: every call that uvcurl makes into libuv and libcurl.
+//!
+//! The rest of the crate sees thin owning types without `unsafe` in their use. Under `cfg(test)` the same names come
+//! from [`fake`], which records the calls and plays any order of events.
+
+#[cfg(not(test))]
+mod curl;
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(not(test))]
+mod uv;
+
+#[cfg(not(test))]
+pub(crate) use self::curl::{
+    curl_text, global_init, pause, prepare, prepare_cancel, release, Multi, Settings, VERSION_INFO,
+};
+#[cfg(test)]
+pub(crate) use self::fake::{
+    now_ns, pause, prepare, prepare_cancel, release, CloseFn, DoneFn, Hold, Idle, Loop, Multi,
+    Poll, Settings, Timer,
+};
+#[cfg(not(test))]
+pub(crate) use self::uv::{
+    closed, foreign_loop, now_ns, owner, uv_texts, CloseFn, DoneFn, Hold, Idle, Loop, Poll, Timer,
+};
+
+use curl_sys as curl_c;
+
+/// A descriptor as libcurl names it.
+pub(crate) type Socket = curl_c::curl_socket_t;
+
+/// The host's easy handle. uvcurl compares these pointers and lends them to libcurl; it never looks inside.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Easy(pub(crate) *mut curl_c::CURL);
+
+/// Readiness of a socket, in libuv's bits (`UV_READABLE`, `UV_WRITABLE`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Events(pub(crate) u8);
+
+impl Events {
+    pub(crate) const NONE: Events = Events(0);
+    pub(crate) const IN: Events = Events(libuv_sys2::uv_poll_event_UV_READABLE as u8);
+    pub(crate) const OUT: Events = Events(libuv_sys2::uv_poll_event_UV_WRITABLE as u8);
+
+    pub(crate) fn union(self, other: Events) -> Events {
+        Events(self.0 | other.0)
+    }
+    pub(crate) fn contains(self, other: Events) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// What a call of `curl_multi_socket_action` is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Action {
+    /// libcurl's deadline has come.
+    Timeout,
+    /// The socket is ready.
+    Ready(Socket, Events),
+    /// libuv reported an error on the socket, or cannot watch it.
+    Failed(Socket),
+    /// Nothing is known; libcurl is to look at the transfers of this socket.
+    Look(Socket),
+    /// Look at every transfer, also at those libcurl holds back behind a connection limit.
+    Everything,
+}

@@ -1,0 +1,122 @@
+//! libcurl's one deadline, on one uv timer and one idle handle.
+//!
+//! libcurl has a single deadline that each call of its timer callback replaces (R7). A wait goes to the timer. "As soon
+//! as possible" (0 ms) goes to the idle handle: it runs once per turn of the loop and always with a poll for I/O in
+//! between, on every libuv, where a timer of 0 ms started from its own callback would run again in the same pass before
+//! libuv 1.48 and keep all I/O waiting (libuv#4250).
+
+use std::cell::Cell;
+
+use crate::sys::{now_ns, Idle, Loop, Timer};
+
+pub(crate) struct Deadline {
+    timer: Timer,
+    idle: Idle,
+    /// When libcurl's wait ends, on the clock of `now_ns`.
+    due_ns: Cell<Option<u64>>,
+    /// libcurl asked for 0 ms, or its wait has ended while it could not be called.
+    now: Cell<bool>,
+    /// Somebody else wants the idle handle to run once.
+    kick: Cell<bool>,
+    /// libcurl has set or cleared the deadline since this was last reset.
+    told: Cell<bool>,
+}
+
+impl Deadline {
+    pub(crate) fn new(timer: Timer, idle: Idle) -> Deadline {
+        Deadline {
+            timer,
+            idle,
+            due_ns: Cell::new(None),
+            now: Cell::new(false),
+            kick: Cell::new(false),
+            told: Cell::new(false),
+        }
+    }
+
+    /// What libcurl's timer callback said: -1 for none, 0 for soon, else milliseconds.
+    pub(crate) fn set(&self, uv: &Loop, ms: i64) {
+        self.told.set(true);
+        match ms {
+            0 => {
+                if self.due_ns.take().is_some() {
+                    self.timer.stop();
+                }
+                self.now.set(true);
+                self.idle.start();
+            }
+            1.. => {
+                let ms = ms as u64;
+                let now = now_ns();
+                self.now.set(false);
+                self.due_ns
+                    .set(Some(now.saturating_add(ms.saturating_mul(1_000_000))));
+                // The timer counts from the loop's cached time, a floor in milliseconds that may be long past: add what
+                // has passed since, and the millisecond that the floor may hide, so that it never fires early (R7, S8).
+                // This leaves the host's clock alone, which uv_update_time() would move.
+                let stale = (now / 1_000_000).saturating_sub(uv.now_ms());
+                self.timer.start(ms.saturating_add(stale).saturating_add(1));
+            }
+            _ => {
+                self.now.set(false);
+                if self.due_ns.take().is_some() {
+                    self.timer.stop();
+                }
+            }
+        }
+        self.rest();
+    }
+
+    /// The uv timer fired.
+    pub(crate) fn fired(&self) {
+        self.due_ns.set(None);
+        self.now.set(true);
+    }
+
+    /// The idle handle ran: it runs once per request.
+    pub(crate) fn ran(&self) {
+        self.kick.set(false);
+        self.idle.stop();
+    }
+
+    /// Whether libcurl is to be called for its deadline; asking answers it.
+    pub(crate) fn take_now(&self) -> bool {
+        self.now.take()
+    }
+
+    /// Lets the driver be called in the next turn of the loop.
+    pub(crate) fn kick(&self) {
+        self.kick.set(true);
+        self.idle.start();
+    }
+
+    /// Makes the idle handle run if and only if it has something to do.
+    pub(crate) fn rest(&self) {
+        if self.now.get() || self.kick.get() {
+            self.idle.start();
+        } else {
+            self.idle.stop();
+        }
+    }
+
+    pub(crate) fn reset_told(&self) {
+        self.told.set(false);
+    }
+
+    pub(crate) fn was_told(&self) -> bool {
+        self.told.get()
+    }
+
+    pub(crate) fn due_ns(&self) -> Option<u64> {
+        self.due_ns.get()
+    }
+
+    pub(crate) fn is_timer(&self, id: usize) -> bool {
+        self.timer.id() == id
+    }
+
+    pub(crate) fn close(self) {
+        self.timer.close();
+        self.idle.close();
+    }
+}

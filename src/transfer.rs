@@ -1,0 +1,194 @@
+//! One easy handle from start to report.
+
+use std::collections::{HashMap, VecDeque};
+
+use libc::c_int;
+
+use crate::error;
+use crate::sys::{DoneFn, Easy};
+
+/// How far a transfer has come. Each step is taken once, in this order; steps may be left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Accepted inside one of libcurl's callbacks, not yet given to libcurl.
+    Queued,
+    /// In the multi handle.
+    Running,
+    /// Its status is settled; libcurl may still hold it. The flag tells whether it does.
+    Ending { status: c_int, added: bool },
+    /// libcurl has let go; the report is due.
+    Ended(c_int),
+}
+
+struct Transfer {
+    state: State,
+    done: DoneFn,
+    /// A pause the host asked for before there was a connection to pause.
+    pause: Option<c_int>,
+    order: u64,
+}
+
+/// The transfers started and not yet reported.
+#[derive(Default)]
+pub(crate) struct Transfers {
+    map: HashMap<Easy, Transfer>,
+    /// Those that have ended, in the order in which they did.
+    ended: VecDeque<Easy>,
+    /// Those with a pause that waits for a connection.
+    pausing: Vec<Easy>,
+    running: usize,
+    started: u64,
+}
+
+impl Transfers {
+    /// Started and not yet reported.
+    pub(crate) fn active(&self) -> usize {
+        self.map.len()
+    }
+
+    /// In libcurl's hands.
+    pub(crate) fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Notes a new transfer. All memory it may need later is taken here, so that nothing after can fail for want of it.
+    pub(crate) fn insert(&mut self, easy: Easy, done: DoneFn, state: State) -> Result<(), c_int> {
+        if self.map.contains_key(&easy) {
+            return Err(error::EALREADY);
+        }
+        let count = self.map.len() + 1;
+        let no_memory = |_| error::ENOMEM;
+        self.map.try_reserve(1).map_err(no_memory)?;
+        let missing = count.saturating_sub(self.ended.len());
+        self.ended.try_reserve(missing).map_err(no_memory)?;
+        self.started += 1;
+        let transfer = Transfer {
+            state,
+            done,
+            pause: None,
+            order: self.started,
+        };
+        self.map.insert(easy, transfer);
+        if state == State::Running {
+            self.running += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes back a transfer that could not be started.
+    pub(crate) fn discard(&mut self, easy: Easy) {
+        if let Some(transfer) = self.map.remove(&easy) {
+            if transfer.state == State::Running {
+                self.running -= 1;
+            }
+        }
+    }
+
+    pub(crate) fn state(&self, easy: Easy) -> Option<State> {
+        self.map.get(&easy).map(|transfer| transfer.state)
+    }
+
+    pub(crate) fn added(&mut self, easy: Easy) {
+        if let Some(transfer) = self.map.get_mut(&easy) {
+            if transfer.state == State::Queued {
+                transfer.state = State::Running;
+                self.running += 1;
+            }
+        }
+    }
+
+    /// Settles the status of a transfer that is queued or running. `false`: it had been settled, or is unknown.
+    pub(crate) fn ending(&mut self, easy: Easy, status: c_int) -> bool {
+        let Some(transfer) = self.map.get_mut(&easy) else {
+            return false;
+        };
+        let added = match transfer.state {
+            State::Queued => false,
+            State::Running => true,
+            State::Ending { .. } | State::Ended(_) => return false,
+        };
+        transfer.state = State::Ending { status, added };
+        if added {
+            self.running -= 1;
+        }
+        true
+    }
+
+    /// libcurl has let go of a transfer whose status is settled: its report is due.
+    pub(crate) fn ended(&mut self, easy: Easy) {
+        if let Some(transfer) = self.map.get_mut(&easy) {
+            if let State::Ending { status, .. } = transfer.state {
+                transfer.state = State::Ended(status);
+                self.ended.push_back(easy);
+            }
+        }
+    }
+
+    pub(crate) fn reports_due(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// The next report: after this the easy handle is unknown here and may be started again.
+    pub(crate) fn take_report(&mut self) -> Option<(Easy, DoneFn, c_int)> {
+        let easy = self.ended.pop_front()?;
+        let transfer = self.map.remove(&easy)?;
+        match transfer.state {
+            State::Ended(status) => Some((easy, transfer.done, status)),
+            _ => None,
+        }
+    }
+
+    /// The transfers that have not ended, oldest first. `None`: no memory for the list.
+    pub(crate) fn unended(&self) -> Option<Vec<Easy>> {
+        let mut list = Vec::new();
+        list.try_reserve(self.map.len()).ok()?;
+        list.extend(
+            self.map
+                .iter()
+                .filter(|(_, transfer)| !matches!(transfer.state, State::Ended(_)))
+                .map(|(easy, transfer)| (transfer.order, *easy)),
+        );
+        list.sort_unstable_by_key(|(order, _)| *order);
+        let mut easies = Vec::new();
+        easies.try_reserve(list.len()).ok()?;
+        easies.extend(list.into_iter().map(|(_, easy)| easy));
+        Some(easies)
+    }
+
+    /// Some transfer that has not ended.
+    pub(crate) fn any_unended(&self) -> Option<Easy> {
+        self.map
+            .iter()
+            .find(|(_, transfer)| matches!(transfer.state, State::Queued | State::Running))
+            .map(|(easy, _)| *easy)
+    }
+
+    /// Keeps a pause for later, or drops the one kept. Fails for want of memory.
+    pub(crate) fn keep_pause(&mut self, easy: Easy, mask: Option<c_int>) -> Result<(), c_int> {
+        let Some(transfer) = self.map.get_mut(&easy) else {
+            return Ok(());
+        };
+        if mask.is_some() && transfer.pause.is_none() {
+            self.pausing.try_reserve(1).map_err(|_| error::ENOMEM)?;
+            self.pausing.push(easy);
+        }
+        transfer.pause = mask;
+        Ok(())
+    }
+
+    /// The pauses that wait. Those of transfers that are gone are dropped on the way.
+    pub(crate) fn take_pausing(&mut self) -> Vec<Easy> {
+        std::mem::take(&mut self.pausing)
+    }
+
+    /// The pause kept for a running transfer; it is no longer kept.
+    pub(crate) fn take_pause(&mut self, easy: Easy) -> Option<c_int> {
+        let transfer = self.map.get_mut(&easy)?;
+        let mask = transfer.pause.take()?;
+        (transfer.state == State::Running).then_some(mask)
+    }
+
+    pub(crate) fn any_pausing(&self) -> bool {
+        !self.pausing.is_empty()
+    }
+}
