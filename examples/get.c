@@ -626,7 +626,7 @@ static void print_rows(const struct transfer *const *rows, size_t count) {
 
     printf("%-*s  %4s  %8s  %8s  %7s  %-6s  %s\n", (int)column, fits ? t->result : "failed",
            code_text(t->code).s, bytes_text((double)t->bytes).s,
-           t->first_byte_us ? time_text((double)t->first_byte_us).s : "-",
+           t->code ? time_text((double)t->first_byte_us).s : "-",
            t->total_us ? time_text((double)t->total_us).s : "-", connection,
            fit(t->url, width - FIGURES - column, url, sizeof url));
     if (!t->ok)
@@ -747,9 +747,10 @@ static void print_report(const struct run *run) {
   free(rows);
   if (run->ticks)
     printf(
-        "\nThe program's own %d ms timer ticked %llu time%s on the same loop, at most %s late.\n",
+        "\nThe program's own %d ms timer ticked %llu time%s on the same loop, at most %s late%s.\n",
         TICK_MS, (unsigned long long)run->ticks, plural(run->ticks),
-        time_text((double)run->tick_late_ns / 1e3).s);
+        time_text((double)run->tick_late_ns / 1e3).s,
+        run->options.output ? ", what it took to write the files included" : "");
 }
 
 static const char HELP[] =

@@ -25,9 +25,10 @@ mod driver;
 mod error;
 mod socket;
 mod sys;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod transfer;
-
 
 #[cfg(not(test))]
 pub use crate::capi::*;

@@ -24,9 +24,7 @@ use curl_sys::{curl_version_info_data, CURL, CURLM};
 use libc::{c_int, c_long, c_void, size_t};
 use libuv_sys2::uv_loop_t;
 
-pub use self::status::{
-    uvcurl_err_name, uvcurl_strerror, uvcurl_version, uvcurl_version_string,
-};
+pub use self::status::{uvcurl_err_name, uvcurl_strerror, uvcurl_version, uvcurl_version_string};
 
 use crate::callbacks::{self, guard, Frame};
 use crate::driver::{Driver, Phase};
@@ -236,11 +234,7 @@ pub unsafe extern "C" fn uvcurl_cancel(uc: *mut uvcurl_t, easy: *mut CURL) -> c_
 /// \return 0; UV_ENOENT and UV_EALREADY as uvcurl_cancel(); UV_EINVAL if a pointer is NULL or the bitmask has other bits;
 ///         UV_ECANCELED if the driver is closing; UV_ENOMEM; UVCURL_E_WRONG_THREAD
 #[no_mangle]
-pub unsafe extern "C" fn uvcurl_pause(
-    uc: *mut uvcurl_t,
-    easy: *mut CURL,
-    bitmask: c_int,
-) -> c_int {
+pub unsafe extern "C" fn uvcurl_pause(uc: *mut uvcurl_t, easy: *mut CURL, bitmask: c_int) -> c_int {
     guard(error::UVCURL_E_INTERNAL, || {
         // SAFETY: the host's contract: NULL or a live driver.
         match unsafe { enter(uc) } {

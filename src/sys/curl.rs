@@ -288,8 +288,7 @@ fn select_bits(events: Events) -> c_int {
 #[cfg(feature = "bundled")]
 fn find_get_offt() -> Option<GetOfft> {
     extern "C" {
-        fn curl_multi_get_offt(multi: *mut c::CURLM, info: c_int, value: *mut i64)
-            -> c::CURLMcode;
+        fn curl_multi_get_offt(multi: *mut c::CURLM, info: c_int, value: *mut i64) -> c::CURLMcode;
     }
     Some(curl_multi_get_offt)
 }

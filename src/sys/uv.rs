@@ -410,7 +410,7 @@ impl CloseFn {
         }
     }
 
-    pub(crate) fn call(&self) {
+    pub(crate) fn call(self) {
         if let Some(function) = self.function {
             // SAFETY: the host promised with uvcurl_close that it may be called so, once.
             unsafe { function(self.user_data) }

@@ -1,0 +1,149 @@
+# The project's commands. `make help` lists them.
+
+SHELL = /bin/sh
+CC ?= cc
+CXX ?= c++
+PREFIX ?= /usr/local
+DESTDIR ?=
+JOBS ?= 2
+
+EMBEDDED = build/embedded
+EMBEDDED_ASAN = build/embedded-asan
+RESULTS = build/results
+
+RUST_SOURCES = $(wildcard src/*.rs src/*/*.rs) build.rs Cargo.toml Cargo.lock .cargo/config.toml include/uvcurl.h
+C_TESTS = $(basename $(notdir $(wildcard c-tests/*.c)))
+CXX_TESTS = $(basename $(notdir $(wildcard c-tests/*.cpp)))
+SH_TESTS = $(wildcard c-tests/*.sh)
+SUPPORT = $(wildcard c-tests/support/*.c)
+EXAMPLES = hello get
+
+WARNINGS = -Wall -Wextra -Werror
+# gnu11: uv.h uses POSIX types that plain -std=c11 hides.
+TEST_CFLAGS = -std=gnu11 -D_GNU_SOURCE -g -O1 $(WARNINGS) -Ic-tests/support
+TEST_CXXFLAGS = -std=c++17 -D_GNU_SOURCE -g -O1 $(WARNINGS) -pedantic -Ic-tests/support
+# Recursive on purpose: the .pc file is there only after the build.
+pc = $(shell PKG_CONFIG_PATH=$(1)/lib/pkgconfig pkg-config --static $(2) uvcurl)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 18
+
+setup: ## install what is missing
+	@sh tools/setup.sh
+
+setup-demo:
+	@sh tools/setup.sh demo
+
+# ---- the embedded library, and programs on it ----
+
+$(EMBEDDED)/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl
+	@echo "building libuvcurl.a with libuv and libcurl inside"
+	@mkdir -p build && perl tools/embedded.pl $(EMBEDDED)
+
+build/examples/%: examples/%.c examples/get_server.c examples/get_server.h $(EMBEDDED)/lib/libuvcurl.a
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -g $(WARNINGS) -pedantic $(filter-out examples/get_server.c,$(filter %.c,$^)) \
+	  $(if $(filter %/get,$@),examples/get_server.c) \
+	  $(call pc,$(EMBEDDED),--cflags --libs) -o $@
+
+examples: setup-demo ## build the example programs into build/examples
+	@$(MAKE) --no-print-directory $(addprefix build/examples/,$(EXAMPLES))
+
+demo: examples ## fetch 2,000 files from a server of its own, on one loop; URLS='...' fetches those
+	@build/examples/get $(URLS)
+
+install: setup-demo ## install the embedded library, its headers and uvcurl.pc under PREFIX
+	@$(MAKE) --no-print-directory $(EMBEDDED)/lib/libuvcurl.a
+	@echo "installing into $(DESTDIR)$(PREFIX)"
+	@mkdir -p "$(DESTDIR)$(PREFIX)/lib/pkgconfig" "$(DESTDIR)$(PREFIX)/include"
+	@cp $(EMBEDDED)/lib/libuvcurl.a "$(DESTDIR)$(PREFIX)/lib/"
+	@cp $(EMBEDDED)/lib/pkgconfig/uvcurl.pc "$(DESTDIR)$(PREFIX)/lib/pkgconfig/"
+	@cp -R $(EMBEDDED)/include/. "$(DESTDIR)$(PREFIX)/include/"
+
+uninstall: ## remove what install has installed
+	@rm -rf "$(DESTDIR)$(PREFIX)/lib/libuvcurl.a" "$(DESTDIR)$(PREFIX)/lib/pkgconfig/uvcurl.pc" \
+	  "$(DESTDIR)$(PREFIX)/include/uvcurl.h" "$(DESTDIR)$(PREFIX)/include/uvcurl-embedded"
+
+# ---- tests ----
+
+TESTS = test-rust test-c test-asan test-valgrind
+
+test: setup ## every test; the last line counts them
+	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)
+
+test-rust: ## the core over its fake libraries, the header, the exported symbols
+	@mkdir -p $(RESULTS)
+	@sh tools/cargo-test.sh $(RESULTS)/test-rust.count
+
+# Extra link flags of one test stand in its first lines: /* link: -Wl,--wrap=uv_poll_start */
+link = $(shell sed -n 's@^/\* link: \(.*\) \*/$$@\1@p' $(1))
+
+define suite # directory of the library, build directory, extra flags
+$(2)/%.o: c-tests/support/%.c $$(wildcard c-tests/support/*.h) $(1)/lib/libuvcurl.a
+	@mkdir -p $$(@D)
+	@$$(CC) $$(TEST_CFLAGS) $(3) $$(call pc,$(1),--cflags) -c $$< -o $$@
+
+$(2)/%: c-tests/%.c $$(SUPPORT:c-tests/support/%.c=$(2)/%.o) $(1)/lib/libuvcurl.a
+	@mkdir -p $$(@D)
+	@echo "compiling $$<"
+	@$$(CC) $$(TEST_CFLAGS) $(3) $$(call pc,$(1),--cflags) $$(filter %.c %.o,$$^) $$(call link,$$<) \
+	  $$(call pc,$(1),--libs) -lssl -lcrypto -o $$@
+
+$(2)/%: c-tests/%.cpp $$(SUPPORT:c-tests/support/%.c=$(2)/%.o) $(1)/lib/libuvcurl.a
+	@mkdir -p $$(@D)
+	@echo "compiling $$<"
+	@$$(CXX) $$(TEST_CXXFLAGS) $(3) $$(call pc,$(1),--cflags) $$(filter %.cpp %.o,$$^) $$(call link,$$<) \
+	  $$(call pc,$(1),--libs) -lssl -lcrypto -o $$@
+endef
+
+.SECONDARY:
+$(eval $(call suite,$(EMBEDDED),build/c-tests,))
+$(eval $(call suite,$(EMBEDDED_ASAN),build/c-tests-asan,-fsanitize=address -fno-omit-frame-pointer))
+
+test-c: $(EMBEDDED)/lib/libuvcurl.a ## the C interface, from C, C++ and sh, against real servers
+	@$(MAKE) --no-print-directory $(addprefix build/examples/,$(EXAMPLES)) \
+	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
+	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --result $(RESULTS)/test-c.count \
+	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS)) $(SH_TESTS)
+
+# Separate target directory, for the flags differ. zlib from source, so that it is instrumented too.
+$(EMBEDDED_ASAN)/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl
+	@echo "building libuvcurl.a under AddressSanitizer"
+	@mkdir -p build && CFLAGS="$(CFLAGS) -fsanitize=address -fno-omit-frame-pointer -g -O1" LIBZ_SYS_STATIC=1 \
+	  perl tools/embedded.pl $(EMBEDDED_ASAN) --target-dir build/target-asan
+
+test-asan: $(EMBEDDED_ASAN)/lib/libuvcurl.a ## the C suite with libuv, libcurl and nghttp2 under AddressSanitizer
+	@$(MAKE) --no-print-directory $(addprefix build/c-tests-asan/,$(C_TESTS) $(CXX_TESTS))
+	@UVCURL_TEST_ASAN=1 UVCURL_TEST_SLOWDOWN=3 ASAN_OPTIONS=detect_stack_use_after_return=1 \
+	  sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --limit 200 \
+	  --result $(RESULTS)/test-asan.count $(addprefix build/c-tests-asan/,$(C_TESTS) $(CXX_TESTS))
+
+VALGRIND = valgrind -q --leak-check=full --errors-for-leak-kinds=definite,possible \
+  --show-leak-kinds=definite,possible --child-silent-after-fork=yes --error-exitcode=9 \
+  --suppressions=c-tests/valgrind.supp
+
+test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
+	@$(MAKE) --no-print-directory $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
+	@UVCURL_TEST_VALGRIND=1 UVCURL_TEST_SLOWDOWN=10 sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) \
+	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
+	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
+
+# ---- upkeep ----
+
+header: ## write include/uvcurl.h from the sources
+	@UVCURL_BLESS=1 cargo test --locked --test header header_is_up_to_date
+
+lint: ## formatting, clippy, shell
+	@cargo fmt --check
+	@cargo clippy --locked --all-targets -- -D warnings
+	@if command -v clang-format-14 >/dev/null 2>&1; then \
+	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.h examples/*.c examples/*.h; \
+	else echo "clang-format-14 is not installed: C sources not checked"; fi
+
+docs: ## the Rust side, for those who work on it
+	@cargo doc --locked --no-deps --document-private-items
+
+clean: ## remove everything built
+	@rm -rf build target
+
+.PHONY: help setup setup-demo examples demo install uninstall test $(TESTS) header lint docs clean

@@ -1,0 +1,481 @@
+//! The twin of `uv` and `curl` for the tests of the core: a small world in which a test plays any order of events.
+//!
+//! It is honest about what the real libraries forbid: a call into libcurl while libcurl is on the stack is refused and
+//! noted, as is every touch of a poll handle whose descriptor has been closed (R2).
+#![allow(
+    unsafe_code,
+    reason = "twin of door OUT: calls the driver back through a raw pointer, as libcurl does"
+)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::rc::Rc;
+
+use libc::c_int;
+
+use super::{Action, Easy, Events, Socket};
+use crate::driver::Driver;
+use crate::error;
+
+/// A call that the driver has made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Call {
+    PollInit(Socket),
+    PollStart(Socket, Events),
+    PollClose(Socket),
+    TimerStart(u64),
+    Add(Easy),
+    Remove(Easy),
+    Act(Action),
+    Pause(Easy, c_int),
+    Release(Easy),
+    Cleanup,
+}
+
+/// What libcurl does when it is called: plays its callbacks, finishes transfers, closes descriptors.
+type Play = Box<dyn FnOnce(&Driver)>;
+
+struct FakePoll {
+    socket: Socket,
+    armed: Option<Events>,
+}
+
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) calls: Vec<Call>,
+    /// What the driver has done that it must not do.
+    pub(crate) violations: Vec<String>,
+    pub(crate) now_ns: u64,
+    pub(crate) loop_ms: u64,
+    pub(crate) held: bool,
+    pub(crate) idle: bool,
+    pub(crate) timeout: i64,
+    pub(crate) pending: i64,
+    pub(crate) plays: VecDeque<Play>,
+    pub(crate) remove_plays: VecDeque<Play>,
+    pub(crate) cleanup_plays: VecDeque<Play>,
+    /// The result of the next call of act.
+    pub(crate) act_error: Option<c_int>,
+    pub(crate) add_error: Option<c_int>,
+    pub(crate) pause_error: VecDeque<c_int>,
+    pub(crate) poll_init_error: BTreeMap<Socket, c_int>,
+    pub(crate) poll_start_error: BTreeMap<Socket, c_int>,
+    pub(crate) timers: BTreeMap<usize, Option<u64>>,
+    inside: bool,
+    attached: bool,
+    added: HashSet<Easy>,
+    messages: VecDeque<(Easy, c_int)>,
+    polls: BTreeMap<usize, FakePoll>,
+    closed_sockets: HashSet<Socket>,
+    closing: usize,
+    next: usize,
+}
+
+thread_local! {
+    static WORLD: RefCell<World> = RefCell::default();
+    static DRIVER: Cell<*const Driver> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Asks or changes the world of this thread, that is of this test.
+pub(crate) fn world<R>(ask: impl FnOnce(&mut World) -> R) -> R {
+    WORLD.with(|world| ask(&mut world.borrow_mut()))
+}
+
+impl World {
+    fn id(&mut self) -> usize {
+        self.next += 1;
+        self.next
+    }
+
+    fn violation(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    /// Finishes a transfer, as libcurl does when it runs one to its end.
+    pub(crate) fn finish(&mut self, easy: Easy, code: c_int) {
+        self.messages.push_back((easy, code));
+    }
+
+    /// Closes a descriptor behind everybody's back.
+    pub(crate) fn close_socket(&mut self, socket: Socket) {
+        self.closed_sockets.insert(socket);
+    }
+
+    /// The descriptor's number is given to a new socket.
+    pub(crate) fn reopen_socket(&mut self, socket: Socket) {
+        self.closed_sockets.remove(&socket);
+    }
+
+    /// The events a socket is watched for, and its poll handle.
+    pub(crate) fn watched(&self, socket: Socket) -> Option<(usize, Events)> {
+        self.polls
+            .iter()
+            .find(|(_, poll)| poll.socket == socket && poll.armed.is_some())
+            .map(|(id, poll)| (*id, poll.armed.unwrap_or(Events::NONE)))
+    }
+
+    pub(crate) fn count(&self, call: &Call) -> usize {
+        self.calls.iter().filter(|made| *made == call).count()
+    }
+
+    pub(crate) fn messages_left(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// libcurl is on the stack below a call that the host makes by itself.
+    pub(crate) fn set_inside(&mut self, inside: bool) {
+        self.inside = inside;
+    }
+
+    pub(crate) fn is_added(&self, easy: Easy) -> bool {
+        self.added.contains(&easy)
+    }
+}
+
+/// libuv stops a poll handle and reports an error on it.
+pub(crate) fn poll_error(driver: &Driver, socket: Socket, status: c_int) {
+    let Some((id, _)) = world(|w| w.watched(socket)) else {
+        return;
+    };
+    world(|w| {
+        if let Some(poll) = w.polls.get_mut(&id) {
+            poll.armed = None;
+        }
+    });
+    driver.socket_ready(socket, id, status, Events::NONE);
+}
+
+/// The socket is ready for what it is watched for. `false`: nobody watches it.
+pub(crate) fn poll_ready(driver: &Driver, socket: Socket) -> bool {
+    match world(|w| w.watched(socket)) {
+        Some((id, events)) => {
+            driver.socket_ready(socket, id, 0, events);
+            true
+        }
+        None => false,
+    }
+}
+
+/// One turn of the loop without I/O: the idle handle, if it runs.
+pub(crate) fn turn(driver: &Driver) -> bool {
+    let idle = world(|w| w.idle);
+    if idle {
+        driver.kicked();
+    }
+    idle
+}
+
+/// Runs the loop's closing phase.
+pub(crate) fn run_closing(driver: &Driver) {
+    while world(|w| {
+        let any = w.closing > 0;
+        if any {
+            w.closing -= 1;
+        }
+        any
+    }) {
+        driver.handle_closed();
+    }
+}
+
+fn enter_libcurl<R>(call: impl FnOnce() -> R) -> Result<R, c_int> {
+    let refused = world(|w| {
+        if w.inside {
+            w.violation("a call into libcurl from inside libcurl".to_owned());
+        }
+        std::mem::replace(&mut w.inside, true)
+    });
+    if refused {
+        return Err(error::RECURSIVE);
+    }
+    let result = call();
+    world(|w| w.inside = false);
+    Ok(result)
+}
+
+fn play(play: Option<Play>) {
+    if let Some(play) = play {
+        let driver = DRIVER.get();
+        assert!(!driver.is_null(), "libcurl is called before it is attached");
+        // SAFETY: the test keeps its driver alive for as long as it calls it.
+        play(unsafe { &*driver });
+    }
+}
+
+pub(crate) fn now_ns() -> u64 {
+    world(|w| w.now_ns)
+}
+
+pub(crate) struct Loop;
+
+impl Loop {
+    pub(crate) fn new() -> Loop {
+        Loop
+    }
+    pub(crate) fn attach(&self, driver: *const Driver) {
+        DRIVER.set(driver);
+    }
+    pub(crate) fn now_ms(&self) -> u64 {
+        world(|w| w.loop_ms)
+    }
+    pub(crate) fn open_handles(&self) -> usize {
+        world(|w| w.closing)
+    }
+    pub(crate) fn poll(&self, socket: Socket) -> Result<Poll, c_int> {
+        world(|w| {
+            w.calls.push(Call::PollInit(socket));
+            if let Some(error) = w.poll_init_error.get(&socket) {
+                return Err(*error);
+            }
+            if w.closed_sockets.contains(&socket) {
+                w.violation(format!("poll handle on closed descriptor {socket}"));
+            }
+            let id = w.id();
+            let armed = None;
+            w.polls.insert(id, FakePoll { socket, armed });
+            Ok(Poll { id, socket })
+        })
+    }
+    pub(crate) fn timer(&self) -> Result<Timer, c_int> {
+        world(|w| {
+            let id = w.id();
+            w.timers.insert(id, None);
+            Ok(Timer { id })
+        })
+    }
+    pub(crate) fn idle(&self) -> Result<Idle, c_int> {
+        Ok(Idle)
+    }
+    pub(crate) fn hold(&self) -> Result<Hold, c_int> {
+        Ok(Hold)
+    }
+}
+
+pub(crate) struct Poll {
+    id: usize,
+    socket: Socket,
+}
+
+impl Poll {
+    pub(crate) fn id(&self) -> usize {
+        self.id
+    }
+    pub(crate) fn start(&self, events: Events) -> Result<(), c_int> {
+        world(|w| {
+            w.calls.push(Call::PollStart(self.socket, events));
+            if let Some(error) = w.poll_start_error.get(&self.socket) {
+                return Err(*error);
+            }
+            if w.closed_sockets.contains(&self.socket) {
+                w.violation(format!("start on closed descriptor {}", self.socket));
+            }
+            if let Some(poll) = w.polls.get_mut(&self.id) {
+                poll.armed = Some(events);
+            }
+            Ok(())
+        })
+    }
+    pub(crate) fn close(self) {
+        world(|w| {
+            w.calls.push(Call::PollClose(self.socket));
+            if w.closed_sockets.contains(&self.socket) {
+                w.violation(format!("close after descriptor {} was closed", self.socket));
+            }
+            w.polls.remove(&self.id);
+            w.closing += 1;
+        });
+    }
+}
+
+pub(crate) struct Timer {
+    id: usize,
+}
+
+impl Timer {
+    pub(crate) fn id(&self) -> usize {
+        self.id
+    }
+    pub(crate) fn start(&self, ms: u64) {
+        world(|w| {
+            w.calls.push(Call::TimerStart(ms));
+            w.timers.insert(self.id, Some(ms));
+        });
+    }
+    pub(crate) fn stop(&self) {
+        world(|w| w.timers.insert(self.id, None));
+    }
+    pub(crate) fn close(self) {
+        world(|w| {
+            w.timers.remove(&self.id);
+            w.closing += 1;
+        });
+    }
+}
+
+pub(crate) struct Idle;
+
+impl Idle {
+    pub(crate) fn start(&self) {
+        world(|w| w.idle = true);
+    }
+    pub(crate) fn stop(&self) {
+        world(|w| w.idle = false);
+    }
+    pub(crate) fn close(self) {
+        world(|w| {
+            w.idle = false;
+            w.closing += 1;
+        });
+    }
+}
+
+pub(crate) struct Hold;
+
+impl Hold {
+    pub(crate) fn set(&self, held: bool) {
+        world(|w| w.held = held);
+    }
+    pub(crate) fn close(self) {
+        world(|w| {
+            w.held = false;
+            w.closing += 1;
+        });
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) untouched: bool,
+}
+
+pub(crate) fn prepare(_: Easy, _: Settings) {}
+pub(crate) fn prepare_cancel(_: Easy, _: Settings) {}
+pub(crate) fn release(easy: Easy, _: Settings) {
+    world(|w| w.calls.push(Call::Release(easy)));
+}
+
+pub(crate) fn pause(easy: Easy, mask: c_int) -> Result<(), c_int> {
+    enter_libcurl(|| {
+        world(|w| {
+            w.calls.push(Call::Pause(easy, mask));
+            w.pause_error.pop_front().map_or(Ok(()), Err)
+        })
+    })?
+}
+
+pub(crate) struct Multi;
+
+impl Multi {
+    pub(crate) fn new() -> Result<Multi, c_int> {
+        Ok(Multi)
+    }
+    pub(crate) fn attach(&self, _: *const Driver) -> Result<(), c_int> {
+        world(|w| w.attached = true);
+        Ok(())
+    }
+    pub(crate) fn detach(&self) {
+        world(|w| w.attached = false);
+    }
+    pub(crate) fn add(&self, easy: Easy, _: Settings) -> Result<(), c_int> {
+        enter_libcurl(|| {
+            let failed = world(|w| {
+                w.calls.push(Call::Add(easy));
+                let failed = w.add_error.take();
+                if failed.is_none() {
+                    w.added.insert(easy);
+                }
+                failed
+            });
+            match failed {
+                Some(error) => Err(error),
+                None => {
+                    // libcurl asks to be called as soon as possible.
+                    play(Some(Box::new(|driver| driver.timer_wanted(0))));
+                    Ok(())
+                }
+            }
+        })?
+    }
+    pub(crate) fn remove(&self, easy: Easy) -> Result<(), c_int> {
+        enter_libcurl(|| {
+            let next = world(|w| {
+                w.calls.push(Call::Remove(easy));
+                if !w.added.remove(&easy) {
+                    w.violation(format!("removed what was not added: {easy:?}"));
+                }
+                w.messages.retain(|(done, _)| *done != easy);
+                w.remove_plays.pop_front()
+            });
+            play(next);
+        })
+    }
+    pub(crate) fn act(&self, action: Action) -> Result<(), c_int> {
+        enter_libcurl(|| {
+            let next = world(|w| {
+                w.calls.push(Call::Act(action));
+                w.plays.pop_front()
+            });
+            play(next);
+            world(|w| w.act_error.take()).map_or(Ok(()), Err)
+        })?
+    }
+    pub(crate) fn timeout(&self) -> i64 {
+        world(|w| w.timeout)
+    }
+    pub(crate) fn next_done(&self) -> Option<(Easy, c_int)> {
+        world(|w| w.messages.pop_front())
+    }
+    pub(crate) fn pending(&self) -> Option<i64> {
+        Some(world(|w| w.pending))
+    }
+    pub(crate) fn serves_pending(&self) -> bool {
+        true
+    }
+    pub(crate) fn cleanup(&self) {
+        let _ = enter_libcurl(|| {
+            let next = world(|w| {
+                w.calls.push(Call::Cleanup);
+                if !w.added.is_empty() {
+                    w.violation("cleanup with transfers still added".to_owned());
+                }
+                if w.attached {
+                    w.violation("cleanup with callbacks set".to_owned());
+                }
+                w.cleanup_plays.pop_front()
+            });
+            play(next);
+        });
+    }
+}
+
+/// The host's done callback.
+#[derive(Clone)]
+pub(crate) struct DoneFn(pub(crate) Rc<dyn Fn(&Driver, Easy, c_int)>);
+
+impl DoneFn {
+    pub(crate) fn call(&self, driver: &Driver, easy: Easy, status: c_int) {
+        world(|w| {
+            if w.inside {
+                w.violation("done callback while libcurl is on the stack".to_owned());
+            }
+            if w.added.contains(&easy) {
+                w.violation(format!("reported before libcurl let go: {easy:?}"));
+            }
+        });
+        (self.0)(driver, easy, status);
+    }
+}
+
+/// The host's close callback.
+pub(crate) struct CloseFn(pub(crate) Option<Box<dyn FnOnce()>>);
+
+impl CloseFn {
+    pub(crate) fn none() -> CloseFn {
+        CloseFn(None)
+    }
+    pub(crate) fn call(self) {
+        if let Some(function) = self.0 {
+            function();
+        }
+    }
+}

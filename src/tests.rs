@@ -1,0 +1,652 @@
+//! The core over the fake libraries: orders of events that real ones produce rarely or not at all.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::driver::{Driver, Phase};
+use crate::error;
+use crate::sys::fake::{poll_error, poll_ready, run_closing, turn, world, Call, World};
+use crate::sys::{Action, CloseFn, DoneFn, Easy, Events, Loop, Multi, Socket};
+
+type Reports = Rc<RefCell<Vec<(Easy, i32)>>>;
+
+struct Test {
+    driver: Box<Driver>,
+    reports: Reports,
+    closed: Rc<Cell<u32>>,
+}
+
+fn easy(number: usize) -> Easy {
+    Easy((number * 64) as *mut curl_sys::CURL)
+}
+
+impl Test {
+    fn new() -> Test {
+        world(|w| *w = World::default());
+        world(|w| w.timeout = -1);
+        let driver = Box::new(Driver::new(Loop::new(), Multi::new().unwrap(), 1));
+        driver.open().unwrap();
+        Test {
+            driver,
+            reports: Rc::default(),
+            closed: Rc::default(),
+        }
+    }
+
+    fn done(&self) -> DoneFn {
+        let reports = Rc::clone(&self.reports);
+        DoneFn(Rc::new(move |_, easy, status| {
+            reports.borrow_mut().push((easy, status));
+        }))
+    }
+
+    fn start(&self, number: usize) -> Easy {
+        let easy = easy(number);
+        self.driver.start(easy, self.done()).unwrap();
+        easy
+    }
+
+    fn close(&self) {
+        let closed = Rc::clone(&self.closed);
+        self.driver.close(CloseFn(Some(Box::new(move || {
+            closed.set(closed.get() + 1);
+        }))));
+    }
+
+    fn reports(&self) -> Vec<(Easy, i32)> {
+        self.reports.borrow().clone()
+    }
+
+    /// What libcurl does at its next call.
+    fn play(&self, play: impl FnOnce(&Driver) + 'static) {
+        world(|w| w.plays.push_back(Box::new(play)));
+    }
+
+    /// A transfer that has its socket announced for reading.
+    fn running(&self, number: usize, socket: Socket) -> Easy {
+        let easy = self.start(number);
+        self.play(move |driver| driver.socket_wanted(easy, socket, Events::IN));
+        turn(&self.driver);
+        easy
+    }
+}
+
+impl Drop for Test {
+    /// Whatever the test did, the driver closes, everything is reported first, and nothing forbidden was done.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        self.close();
+        run_closing(&self.driver);
+        assert_eq!(self.driver.phase(), Phase::Closed);
+        assert_eq!(self.driver.active(), 0);
+        assert_eq!(world(|w| w.violations.clone()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_transfer_is_reported_once_and_only_by_the_loop() {
+    let t = Test::new();
+    let easy = t.start(1);
+    t.play(move |_| world(|w| w.finish(easy, 0)));
+    assert_eq!(t.reports(), []);
+    assert!(turn(&t.driver));
+    assert_eq!(t.reports(), [(easy, 0)]);
+    assert_eq!(world(|w| w.count(&Call::Remove(easy))), 1);
+    assert_eq!(world(|w| w.count(&Call::Release(easy))), 1);
+    assert!(!turn(&t.driver), "nothing is left to do");
+}
+
+#[test]
+fn the_last_transfer_may_end_by_timer() {
+    // S2: no socket event, and nothing is running any more when the message comes.
+    let t = Test::new();
+    let easy = t.start(1);
+    t.play(|driver| driver.timer_wanted(100));
+    turn(&t.driver);
+    let timer = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(101)).unwrap().0);
+    t.play(move |_| world(|w| w.finish(easy, 28)));
+    t.driver.timer_due(timer);
+    assert_eq!(t.reports(), [(easy, 28)]);
+}
+
+#[test]
+fn the_loop_is_held_by_transfers_alone() {
+    let t = Test::new();
+    assert!(!world(|w| w.held));
+    let easy = t.start(1);
+    assert!(world(|w| w.held), "before the first turn");
+    t.driver.set_referenced(false);
+    assert!(!world(|w| w.held));
+    t.driver.set_referenced(true);
+    assert!(world(|w| w.held));
+    t.play(move |_| world(|w| w.finish(easy, 0)));
+    turn(&t.driver);
+    assert!(!world(|w| w.held));
+}
+
+#[test]
+fn cancel_is_reported_in_the_next_turn() {
+    let t = Test::new();
+    let easy = t.running(1, 5);
+    assert_eq!(t.driver.cancel(easy), Ok(()));
+    assert!(!world(|w| w.is_added(easy)), "libcurl has let go at once");
+    assert_eq!(t.reports(), []);
+    assert_eq!(t.driver.cancel(easy), Err(error::EALREADY));
+    assert_eq!(t.driver.start(easy, t.done()), Err(error::EALREADY));
+    assert_eq!(t.driver.pause(easy, 1), Err(error::EALREADY));
+    assert!(turn(&t.driver));
+    assert_eq!(t.reports(), [(easy, error::ECANCELED)]);
+    assert_eq!(t.driver.cancel(easy), Err(error::ENOENT));
+}
+
+#[test]
+fn what_callbacks_ask_for_is_done_in_order_when_libcurl_is_out() {
+    // S30: start, cancel, pause and close from inside one of libcurl's callbacks.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    let two = t.running(2, 6);
+    let three = easy(3);
+    let done = t.done();
+    t.play(move |driver| {
+        assert_eq!(driver.start(three, done.clone()), Ok(()));
+        assert_eq!(driver.start(three, done), Err(error::EALREADY));
+        assert_eq!(driver.pause(three, 1), Ok(()));
+        assert_eq!(driver.cancel(two), Ok(()));
+        assert_eq!(driver.cancel(two), Err(error::EALREADY));
+        assert_eq!(driver.cancel(one), Ok(()));
+        world(|w| w.calls.clear());
+    });
+    assert!(poll_ready(&t.driver, 5));
+    let wanted = [
+        Call::Add(three),
+        Call::Pause(three, 1),
+        Call::Remove(two),
+        Call::Remove(one),
+    ];
+    let made: Vec<Call> = world(|w| w.calls.clone())
+        .into_iter()
+        .filter(|call| wanted.contains(call))
+        .collect();
+    assert_eq!(made, wanted);
+    let canceled = error::ECANCELED;
+    assert_eq!(t.reports(), [(two, canceled), (one, canceled)]);
+}
+
+#[test]
+fn a_queued_start_can_be_cancelled() {
+    let t = Test::new();
+    t.running(1, 5);
+    let two = easy(2);
+    let done = t.done();
+    t.play(move |driver| {
+        driver.start(two, done).unwrap();
+        driver.cancel(two).unwrap();
+    });
+    poll_ready(&t.driver, 5);
+    assert_eq!(world(|w| w.count(&Call::Add(two))), 0);
+    assert_eq!(t.reports(), [(two, error::ECANCELED)]);
+}
+
+#[test]
+fn a_cancel_inside_a_callback_wins_over_the_end_of_the_transfer() {
+    let t = Test::new();
+    let one = t.running(1, 5);
+    t.play(move |driver| {
+        driver.cancel(one).unwrap();
+        world(|w| w.finish(one, 0));
+    });
+    poll_ready(&t.driver, 5);
+    assert_eq!(t.reports(), [(one, error::ECANCELED)]);
+}
+
+#[test]
+fn a_start_that_libcurl_refuses_later_is_a_result() {
+    let t = Test::new();
+    t.running(1, 5);
+    let two = easy(2);
+    let done = t.done();
+    t.play(move |driver| {
+        driver.start(two, done).unwrap();
+        world(|w| w.add_error = Some(error::EBUSY));
+    });
+    poll_ready(&t.driver, 5);
+    assert_eq!(t.reports(), [(two, error::EBUSY)]);
+}
+
+#[test]
+fn a_start_that_libcurl_refuses_at_once_calls_nothing() {
+    let t = Test::new();
+    world(|w| w.add_error = Some(error::EBUSY));
+    assert_eq!(t.driver.start(easy(1), t.done()), Err(error::EBUSY));
+    assert_eq!(t.driver.active(), 0);
+    assert!(!world(|w| w.held));
+}
+
+#[test]
+fn remove_is_applied_before_the_callback_returns() {
+    // R1, S17: one call closes the socket and opens another with the same number.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    let old = world(|w| w.watched(5)).unwrap().0;
+    t.play(move |driver| {
+        driver.socket_wanted(one, 5, Events::NONE);
+        world(|w| {
+            assert_eq!(w.watched(5), None);
+            w.close_socket(5);
+            w.reopen_socket(5);
+        });
+        driver.socket_wanted(one, 5, Events::OUT);
+    });
+    poll_ready(&t.driver, 5);
+    let (new, events) = world(|w| w.watched(5)).unwrap();
+    assert_ne!(old, new);
+    assert_eq!(events, Events::OUT);
+    // A late event of the old handle goes nowhere.
+    world(|w| w.calls.clear());
+    t.driver.socket_ready(5, old, 0, Events::IN);
+    t.driver.socket_ready(5, old, error::EINVAL, Events::NONE);
+    assert_eq!(world(|w| w.calls.len()), 0);
+}
+
+#[test]
+fn a_socket_that_libcurl_closes_unannounced_is_let_go_first() {
+    // S16, libcurl before 8.9: the close-socket function is all there is.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    t.play(move |driver| {
+        driver.socket_closing(5);
+        world(|w| {
+            w.close_socket(5);
+            w.finish(one, 56);
+        });
+    });
+    poll_ready(&t.driver, 5);
+    assert_eq!(t.reports(), [(one, 56)]);
+}
+
+#[test]
+fn masks_are_followed_and_not_repeated() {
+    // S12, R3.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    let both = Events::IN.union(Events::OUT);
+    for (events, starts) in [(Events::IN, 0), (both, 1), (both, 0), (Events::OUT, 1)] {
+        world(|w| w.calls.clear());
+        t.play(move |driver| driver.socket_wanted(one, 5, events));
+        poll_ready(&t.driver, 5);
+        assert_eq!(world(|w| w.count(&Call::PollStart(5, events))), starts);
+        assert_eq!(world(|w| w.watched(5)).unwrap().1, events);
+    }
+}
+
+#[test]
+fn odd_socket_reports_are_harmless() {
+    // S20, R4.
+    let t = Test::new();
+    t.play(|driver| {
+        driver.socket_wanted(easy(9), 7, Events::NONE);
+        driver.socket_wanted(easy(9), -1, Events::IN);
+        driver.socket_wanted(easy(9), -1, Events::NONE);
+        driver.socket_wanted(easy(9), 0, Events::IN);
+        driver.socket_wanted(easy(9), 0, Events::NONE);
+        driver.socket_wanted(easy(9), 0, Events::NONE);
+    });
+    t.start(1);
+    turn(&t.driver);
+    assert_eq!(world(|w| w.watched(0)), None);
+}
+
+#[test]
+fn an_error_is_told_and_the_socket_watched_again() {
+    // S13, R9: libuv has stopped the handle; libcurl still wants the socket.
+    let t = Test::new();
+    t.running(1, 5);
+    world(|w| w.calls.clear());
+    poll_error(&t.driver, 5, error::EINVAL);
+    assert_eq!(world(|w| w.count(&Call::Act(Action::Failed(5)))), 1);
+    assert_eq!(world(|w| w.watched(5)).unwrap().1, Events::IN);
+    assert_eq!(t.reports(), []);
+}
+
+#[test]
+fn a_socket_with_nothing_but_errors_ends_its_own_transfer() {
+    let t = Test::new();
+    let one = t.running(1, 5);
+    let two = t.running(2, 6);
+    for _ in 0..100 {
+        poll_error(&t.driver, 5, -9);
+    }
+    assert_eq!(t.reports(), [(one, -9)]);
+    assert!(world(|w| w.is_added(two)));
+}
+
+#[test]
+fn a_socket_that_cannot_be_watched_ends_its_own_transfer() {
+    // S21, R5, promise 7.
+    let t = Test::new();
+    t.running(1, 5);
+    world(|w| w.poll_init_error.insert(6, error::ENOMEM));
+    let two = t.running(2, 6);
+    world(|w| w.poll_start_error.insert(7, error::EINVAL));
+    let three = t.running(3, 7);
+    assert_eq!(t.reports(), [(two, error::ENOMEM), (three, error::EINVAL)]);
+    assert!(poll_ready(&t.driver, 5));
+}
+
+#[test]
+fn a_socket_of_libcurls_own_that_cannot_be_watched_is_looked_at() {
+    let t = Test::new();
+    world(|w| w.poll_init_error.insert(6, error::ENOMEM));
+    t.start(1);
+    t.play(|driver| driver.socket_wanted(easy(99), 6, Events::IN));
+    turn(&t.driver);
+    assert_eq!(t.reports(), []);
+    let look = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(50)).unwrap().0);
+    world(|w| w.calls.clear());
+    t.driver.timer_due(look);
+    assert_eq!(world(|w| w.count(&Call::Act(Action::Look(6)))), 1);
+    // The way is free again: the next turn watches it.
+    world(|w| w.poll_init_error.clear());
+    t.driver.timer_due(look);
+    assert!(world(|w| w.watched(6)).is_some());
+}
+
+#[test]
+fn a_timer_never_fires_early() {
+    // R7, S7: the loop's time is 300 ms old.
+    let t = Test::new();
+    world(|w| {
+        w.now_ns = 1_300_700_000;
+        w.loop_ms = 1_000;
+    });
+    t.start(1);
+    t.play(|driver| driver.timer_wanted(50));
+    turn(&t.driver);
+    assert_eq!(world(|w| w.count(&Call::TimerStart(50 + 300 + 1))), 1);
+}
+
+#[test]
+fn deadlines_are_stopped_replaced_and_may_be_huge() {
+    // S4.
+    let t = Test::new();
+    t.start(1);
+    t.play(|driver| driver.timer_wanted(i64::MAX));
+    turn(&t.driver);
+    let set = |w: &mut World| {
+        w.timers
+            .values()
+            .filter(|ms| ms.is_some_and(|ms| ms != 5_000))
+            .count()
+    };
+    assert_eq!(world(set), 1);
+    let one = t.start(2);
+    t.play(|driver| driver.timer_wanted(-1));
+    turn(&t.driver);
+    assert!(world(|w| w.is_added(one)));
+    assert_eq!(world(set), 0);
+}
+
+#[test]
+fn a_forgotten_deadline_is_asked_for() {
+    // R8, S9: libcurl 8.10 has a deadline and does not say so.
+    let t = Test::new();
+    t.start(1);
+    world(|w| w.timeout = 77);
+    turn(&t.driver);
+    assert_eq!(world(|w| w.count(&Call::TimerStart(78))), 1);
+}
+
+#[test]
+fn zero_milliseconds_wait_for_no_timer_and_run_once_a_turn() {
+    // S5, and libuv before 1.48: each continuation is a turn of the loop of its own.
+    let t = Test::new();
+    t.start(1);
+    for _ in 0..10 {
+        t.play(|driver| driver.timer_wanted(0));
+    }
+    for _ in 0..10 {
+        assert!(turn(&t.driver));
+    }
+    assert_eq!(world(|w| w.count(&Call::Act(Action::Timeout))), 10);
+    assert_eq!(world(|w| w.count(&Call::TimerStart(0))), 0);
+}
+
+#[test]
+fn timeouts_behind_a_connection_limit_are_served() {
+    // S10.
+    let t = Test::new();
+    t.running(1, 5);
+    t.start(2);
+    world(|w| w.pending = 1);
+    t.play(|driver| driver.timer_wanted(500));
+    turn(&t.driver);
+    world(|w| {
+        w.calls.clear();
+        w.now_ns = 400_000_000;
+    });
+    poll_ready(&t.driver, 5);
+    assert_eq!(
+        world(|w| w.count(&Call::Act(Action::Ready(5, Events::IN)))),
+        1
+    );
+    world(|w| w.now_ns = 498_000_000);
+    poll_ready(&t.driver, 5);
+    assert_eq!(world(|w| w.count(&Call::Act(Action::Everything))), 1);
+}
+
+#[test]
+fn messages_are_all_read_before_any_handle_is_removed() {
+    // R10: removing searches what is left of the list, so N messages would cost N * N.
+    let t = Test::new();
+    let all: Vec<Easy> = (1..=50).map(|number| t.start(number)).collect();
+    let list = all.clone();
+    t.play(move |_| {
+        for easy in list {
+            world(|w| w.finish(easy, 0));
+        }
+    });
+    world(|w| {
+        w.remove_plays.push_back(Box::new(|_| {
+            world(|w| assert_eq!(w.messages_left(), 0));
+        }));
+    });
+    turn(&t.driver);
+    assert_eq!(t.reports().len(), 50);
+}
+
+#[test]
+fn a_done_callback_may_do_anything() {
+    // S31, S35: start the same handle again, cancel others that have ended too, close.
+    let t = Test::new();
+    let (one, two) = (t.start(1), t.start(2));
+    t.driver.cancel(two).unwrap();
+    turn(&t.driver);
+    let three = easy(3);
+    let reports = Rc::clone(&t.reports);
+    let again = t.done();
+    let closed = Rc::clone(&t.closed);
+    let done = DoneFn(Rc::new(move |driver, easy, status| {
+        reports.borrow_mut().push((easy, status));
+        assert_eq!(driver.cancel(one), Err(error::EALREADY));
+        assert_eq!(driver.start(three, again.clone()), Ok(()));
+        let closed = Rc::clone(&closed);
+        driver.close(CloseFn(Some(Box::new(move || {
+            closed.set(closed.get() + 1)
+        }))));
+        assert_eq!(driver.start(easy, again.clone()), Err(error::ECANCELED));
+    }));
+    t.driver.start(three, done).unwrap();
+    t.play(move |_| {
+        world(|w| {
+            w.finish(three, 0);
+            w.finish(one, 0);
+        });
+    });
+    turn(&t.driver);
+    let canceled = error::ECANCELED;
+    assert_eq!(t.reports(), [(two, canceled), (three, 0)]);
+    run_closing(&t.driver);
+    // One had ended before the driver was closed, so its own result is reported.
+    assert_eq!(t.reports()[2..], [(one, 0), (three, canceled)]);
+    assert_eq!(t.closed.get(), 1);
+}
+
+#[test]
+fn close_inside_libcurl_waits_for_libcurl() {
+    let t = Test::new();
+    let one = t.running(1, 5);
+    let two = t.start(2);
+    let closed = Rc::clone(&t.closed);
+    t.play(move |driver| {
+        let count = Rc::clone(&closed);
+        driver.close(CloseFn(Some(Box::new(move || count.set(count.get() + 1)))));
+        assert_eq!(driver.cancel(one), Err(error::ECANCELED));
+        assert_eq!(world(|w| w.count(&Call::Cleanup)), 0);
+    });
+    poll_ready(&t.driver, 5);
+    assert_eq!(world(|w| w.count(&Call::Cleanup)), 1);
+    assert_eq!(t.reports(), []);
+    t.close();
+    run_closing(&t.driver);
+    let canceled = error::ECANCELED;
+    assert_eq!(t.reports(), [(one, canceled), (two, canceled)]);
+    assert_eq!(t.closed.get(), 1);
+}
+
+#[test]
+fn sockets_reported_during_cleanup_are_ignored() {
+    // S40: old versions announce sockets while the multi handle goes; the callbacks are gone by then.
+    let t = Test::new();
+    t.running(1, 5);
+    world(|w| {
+        w.cleanup_plays.push_back(Box::new(|driver| {
+            driver.socket_closing(5);
+            world(|w| w.close_socket(5));
+        }));
+    });
+    t.close();
+    run_closing(&t.driver);
+    assert_eq!(t.closed.get(), 1);
+}
+
+#[test]
+fn a_pause_before_there_is_a_connection_is_kept() {
+    let t = Test::new();
+    let one = t.start(1);
+    let no_connection = curl_sys::CURLE_BAD_FUNCTION_ARGUMENT as i32;
+    world(|w| w.pause_error.extend([no_connection, no_connection]));
+    assert_eq!(t.driver.pause(one, 1), Ok(()));
+    turn(&t.driver);
+    assert_eq!(world(|w| w.count(&Call::Pause(one, 1))), 3);
+    t.driver.kicked();
+    assert_eq!(
+        world(|w| w.count(&Call::Pause(one, 1))),
+        3,
+        "it has taken effect"
+    );
+}
+
+#[test]
+fn a_write_that_fails_while_resuming_is_the_result() {
+    // R14: curl_easy_pause runs the write callback and returns its failure.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    world(|w| w.pause_error.push_back(23));
+    assert_eq!(t.driver.pause(one, 0), Ok(()));
+    turn(&t.driver);
+    assert_eq!(t.reports(), [(one, 23)]);
+}
+
+#[test]
+fn a_broken_multi_handle_fails_its_transfers_and_goes_on() {
+    // R23.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    let two = t.start(2);
+    world(|w| w.act_error = Some(error::UVCURL_E_MULTI));
+    turn(&t.driver);
+    let broken = error::UVCURL_E_MULTI;
+    assert_eq!(t.reports(), [(one, broken), (two, broken)]);
+    let three = t.start(3);
+    t.play(move |_| world(|w| w.finish(three, 0)));
+    turn(&t.driver);
+    assert_eq!(t.reports()[2..], [(three, 0)]);
+}
+
+#[test]
+fn a_loop_run_inside_libcurl_loses_nothing() {
+    // S44: a write callback that runs the loop. Timers that fire and errors that come then are served afterwards.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    t.running(2, 6);
+    t.play(|driver| driver.timer_wanted(10));
+    poll_ready(&t.driver, 5);
+    let timer = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(11)).unwrap().0);
+    t.play(move |driver| {
+        driver.timer_due(timer);
+        poll_error(driver, 6, -9);
+        assert!(poll_ready(driver, 5));
+        driver.kicked();
+    });
+    world(|w| w.calls.clear());
+    poll_ready(&t.driver, 5);
+    assert!(world(|w| w.watched(6)).is_some(), "watched again");
+    t.play(move |_| world(|w| w.finish(one, 28)));
+    assert!(turn(&t.driver));
+    assert_eq!(t.reports(), [(one, 28)]);
+}
+
+#[test]
+fn a_call_of_the_hosts_own_into_libcurl_is_waited_for() {
+    // A write callback below the host's own curl_easy_pause() cancels: libcurl refuses, so the report waits.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    world(|w| w.set_inside(true));
+    t.driver.cancel(one).unwrap();
+    world(|w| {
+        w.violations.clear();
+        w.set_inside(false);
+    });
+    assert_eq!(t.reports(), []);
+    assert!(turn(&t.driver));
+    assert_eq!(t.reports(), [(one, error::ECANCELED)]);
+}
+
+#[test]
+fn reports_that_make_new_ones_leave_the_loop_its_turn() {
+    // S32: each done callback starts and cancels another; one turn reports one.
+    let t = Test::new();
+    let count = Rc::new(Cell::new(0));
+    let own = Rc::new(RefCell::new(None::<DoneFn>));
+    let (counted, next) = (Rc::clone(&count), Rc::clone(&own));
+    let done = DoneFn(Rc::new(move |driver, easy, _| {
+        counted.set(counted.get() + 1);
+        if counted.get() < 1_000 {
+            let done = next.borrow().clone().unwrap();
+            driver.start(easy, done).unwrap();
+            driver.cancel(easy).unwrap();
+        }
+    }));
+    *own.borrow_mut() = Some(done.clone());
+    t.driver.start(easy(1), done).unwrap();
+    t.driver.cancel(easy(1)).unwrap();
+    for turns in 1..=1_000 {
+        assert!(turn(&t.driver));
+        assert_eq!(count.get(), turns);
+    }
+    assert!(!turn(&t.driver));
+    own.borrow_mut().take();
+}
+
+#[test]
+fn statuses_have_names_and_texts() {
+    let (name, text) = error::own(error::UVCURL_E_WRONG_THREAD).unwrap();
+    assert_eq!(name, c"UVCURL_E_WRONG_THREAD");
+    assert!(!text.is_empty());
+    assert!(error::own(-1).is_none());
+    assert_eq!(error::curl_name(28), Some(c"CURLE_OPERATION_TIMEDOUT"));
+    assert_eq!(error::curl_name(40), None);
+    assert_eq!(error::curl_name(-28), None);
+}

@@ -1,0 +1,51 @@
+#!/usr/bin/env perl
+# Runs C test programs, one process per case, and counts the cases.
+#
+#   c-suite.pl [--jobs N] [--limit SECONDS] [--result FILE] [--wrap 'COMMAND ...'] PROGRAM[:CASE] ...
+#
+# `PROGRAM --list` names a program's cases; `PROGRAM CASE` runs one and speaks TAP. A case counts as passed only if its
+# exit status is 0 as well.
+use strict;
+use warnings;
+use File::Basename qw(basename);
+use Getopt::Long;
+use TAP::Harness;
+
+my ($jobs, $limit, $result, $wrap) = (2, 60, undef, '');
+GetOptions('jobs=i' => \$jobs, 'limit=i' => \$limit, 'result=s' => \$result, 'wrap=s' => \$wrap)
+  or die "see the head of this file\n";
+
+my @tests;
+for my $argument (@ARGV) {
+  my ($program, $only) = split /:/, $argument;
+  my @cases = $only // map { chomp; $_ } `'$program' --list`;
+  die "$program --list failed\n" if $? != 0 || !@cases;
+  (my $name = basename($program)) =~ s/\.sh$//;
+  push @tests, map { ["$program:$_", "$name/$_"] } @cases;
+}
+
+my $harness = TAP::Harness->new({
+  jobs => $jobs,
+  verbosity => -1,
+  failures => 1,
+  color => 0,
+  exec => sub {
+    my (undef, $test) = @_;
+    my ($program, $case) = split /:/, $test;
+    return ['timeout', '-k', '5', $limit, split(' ', $wrap), $program, $case];
+  },
+});
+my $all = $harness->runtests(@tests);
+my %failed = map { $_ => 1 } $all->problems;
+my $failed = keys %failed;
+my $skipped = grep { !$failed{$_} } $all->skipped;
+my $passed = @tests - $failed - $skipped;
+print "skipped: $_\n" for $all->skipped;
+print "FAILED: $_\n" for sort keys %failed;
+print "$passed passed, $failed failed, $skipped skipped\n";
+if (defined $result) {
+  open my $out, '>', $result or die "$result: $!\n";
+  print $out "$passed $failed $skipped\n";
+  close $out or die "$result: $!\n";
+}
+exit($failed ? 1 : 0);

@@ -1,0 +1,91 @@
+#!/bin/sh
+# Installs what is missing for `make demo` (setup.sh demo) or for everything (setup.sh).
+# On Debian and Ubuntu by apt; elsewhere it names what to install and stops.
+set -eu
+what=${1:-all}
+
+say() { printf 'setup: %s\n' "$*"; }
+
+missing_tools=
+for tool in cargo cc make perl pkg-config; do
+  command -v "$tool" >/dev/null 2>&1 || missing_tools="$missing_tools $tool"
+done
+case "$missing_tools" in
+*cargo*)
+  say "cargo is missing; install Rust from https://rustup.rs or your distribution and run this again"
+  exit 1
+  ;;
+esac
+
+if ! command -v apt-get >/dev/null 2>&1; then
+  need=$missing_tools
+  pkg-config --exists openssl 2>/dev/null || need="$need openssl-development-files"
+  pkg-config --exists zlib 2>/dev/null || need="$need zlib-development-files"
+  ls /usr/lib*/libclang*.so* /usr/lib/llvm*/lib/libclang*.so* /usr/lib/*/libclang*.so* \
+    >/dev/null 2>&1 || need="$need libclang"
+  if [ "$what" = all ]; then
+    for tool in c++ openssl valgrind nm; do
+      command -v "$tool" >/dev/null 2>&1 || need="$need $tool"
+    done
+    command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || need="$need nginx"
+  fi
+  [ -z "$need" ] && exit 0
+  say "please install:$need"
+  exit 1
+fi
+
+known() { apt-cache show "$1" >/dev/null 2>&1; }
+has() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
+# libcurl's and libuv's sources come with the crates; these are what they are built with. ca-certificates is the bundle
+# that the embedded libcurl looks for.
+packages="gcc libc6-dev make perl pkg-config libssl-dev zlib1g-dev ca-certificates"
+if [ "$what" = all ]; then
+  packages="$packages g++ binutils openssl nginx valgrind libc6-dbg"
+fi
+
+need=
+for package in $packages; do
+  has "$package" || need="$need $package"
+done
+# The declarations of libuv are made by bindgen, which loads libclang and its own <stddef.h>. The full libclang-dev has
+# both, and 250 MB of other things.
+if ! has libclang-dev && ! has libclang1-14; then
+  libclang=yes
+elif has libclang1-14 && ! has libclang-common-14-dev && ! has libclang-dev; then
+  libclang=yes
+else
+  libclang=
+fi
+[ -z "$need$libclang" ] && exit 0
+
+sudo=
+if [ "$(id -u)" != 0 ]; then
+  command -v sudo >/dev/null 2>&1 || {
+    say "run as root, or install:$need libclang-dev"
+    exit 1
+  }
+  sudo=sudo
+fi
+
+say "updating the list of packages"
+$sudo apt-get update -qq
+if [ -n "$libclang" ]; then
+  if known libclang1-14; then
+    need="$need libclang1-14 libclang-common-14-dev"
+  else
+    need="$need libclang-dev"
+  fi
+fi
+
+# The nginx package starts a web server on port 80, which nobody has asked for.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+  printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
+  $sudo chmod +x $policy
+  trap '$sudo rm -f $policy' EXIT
+fi
+say "installing$need"
+# shellcheck disable=SC2086 # a list of words
+DEBIAN_FRONTEND=noninteractive $sudo ${sudo:+env DEBIAN_FRONTEND=noninteractive} \
+  apt-get install -y -qq --no-install-recommends $need >/dev/null
