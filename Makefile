@@ -12,7 +12,8 @@ EMBEDDED_ASAN = build/embedded-asan
 RESULTS = build/results
 
 RUST_SOURCES = $(wildcard src/*.rs src/*/*.rs) build.rs Cargo.toml Cargo.lock .cargo/config.toml include/uvcurl.h
-C_TESTS = $(basename $(notdir $(wildcard c-tests/*.c)))
+# The probe shows that AddressSanitizer is at work, so it has a place in that suite alone.
+C_TESTS = $(filter-out asan_probe,$(basename $(notdir $(wildcard c-tests/*.c))))
 CXX_TESTS = $(basename $(notdir $(wildcard c-tests/*.cpp)))
 SH_TESTS = $(wildcard c-tests/*.sh)
 SUPPORT = $(wildcard c-tests/support/*.c)
@@ -113,10 +114,10 @@ $(EMBEDDED_ASAN)/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl
 	  perl tools/embedded.pl $(EMBEDDED_ASAN) --target-dir build/target-asan
 
 test-asan: $(EMBEDDED_ASAN)/lib/libuvcurl.a ## the C suite with libuv, libcurl and nghttp2 under AddressSanitizer
-	@$(MAKE) --no-print-directory $(addprefix build/c-tests-asan/,$(C_TESTS) $(CXX_TESTS))
-	@UVCURL_TEST_ASAN=1 UVCURL_TEST_SLOWDOWN=3 ASAN_OPTIONS=detect_stack_use_after_return=1 \
+	@$(MAKE) --no-print-directory $(addprefix build/c-tests-asan/,asan_probe $(C_TESTS) $(CXX_TESTS))
+	@UVCURL_TEST_SLOWDOWN=3 ASAN_OPTIONS=detect_stack_use_after_return=1 \
 	  sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --limit 200 \
-	  --result $(RESULTS)/test-asan.count $(addprefix build/c-tests-asan/,$(C_TESTS) $(CXX_TESTS))
+	  --result $(RESULTS)/test-asan.count $(addprefix build/c-tests-asan/,asan_probe $(C_TESTS) $(CXX_TESTS))
 
 VALGRIND = valgrind -q --leak-check=full --errors-for-leak-kinds=definite,possible \
   --show-leak-kinds=definite,possible --child-silent-after-fork=yes --error-exitcode=9 \
@@ -124,7 +125,7 @@ VALGRIND = valgrind -q --leak-check=full --errors-for-leak-kinds=definite,possib
 
 test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	@$(MAKE) --no-print-directory $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
-	@UVCURL_TEST_VALGRIND=1 UVCURL_TEST_SLOWDOWN=10 sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) \
+	@UVCURL_TEST_SLOWDOWN=10 sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) \
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
 
