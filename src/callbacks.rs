@@ -113,10 +113,18 @@ pub(crate) fn register(driver: *const Driver) -> Result<(), c_int> {
     Ok(())
 }
 
-/// Runs `body`; a panic, which would be a bug of ours, ends here. It may leave the driver's records behind what
-/// happened, so all that is still done with it is what the next calls find to do.
+/// Runs `body`; a panic, which would be a bug of ours, ends here.
 pub(crate) fn guard<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
+}
+
+/// Runs `body` with a driver. After a panic the driver's records may be behind what has happened: it fails its transfers
+/// and takes no more.
+pub(crate) fn guard_driver<R>(driver: &Driver, otherwise: R, body: impl FnOnce(&Driver) -> R) -> R {
+    catch_unwind(AssertUnwindSafe(|| body(driver))).unwrap_or_else(|_| {
+        guard((), || driver.panicked());
+        otherwise
+    })
 }
 
 // ---- libuv ----
@@ -131,7 +139,9 @@ pub(crate) unsafe extern "C" fn socket_ready(
         let (driver, socket) = unsafe { sys::owner(handle.cast()) };
         // SAFETY: the driver lives until its last handle is freed.
         let frame = unsafe { Frame::of_loop(driver) };
-        frame.socket_ready(socket, handle as usize, status, Events(events as u8));
+        guard_driver(&frame, (), |driver| {
+            driver.socket_ready(socket, handle as usize, status, Events(events as u8));
+        });
     });
 }
 
@@ -139,7 +149,7 @@ pub(crate) unsafe extern "C" fn timer_due(handle: *mut uv::uv_timer_t) {
     guard((), || {
         // SAFETY: as in `socket_ready`.
         let frame = unsafe { Frame::of_loop(sys::owner(handle.cast()).0) };
-        frame.timer_due(handle as usize);
+        guard_driver(&frame, (), |driver| driver.timer_due(handle as usize));
     });
 }
 
@@ -147,7 +157,7 @@ pub(crate) unsafe extern "C" fn kicked(handle: *mut uv::uv_idle_t) {
     guard((), || {
         // SAFETY: as in `socket_ready`.
         let frame = unsafe { Frame::of_loop(sys::owner(handle.cast()).0) };
-        frame.kicked();
+        guard_driver(&frame, (), Driver::kicked);
     });
 }
 
@@ -158,7 +168,7 @@ pub(crate) unsafe extern "C" fn handle_closed(handle: *mut uv::uv_handle_t) {
         if !driver.is_null() {
             // SAFETY: the driver lives until its last handle has been through here.
             let frame = unsafe { Frame::of_loop(driver) };
-            frame.handle_closed();
+            guard_driver(&frame, (), Driver::handle_closed);
         }
     });
 }
@@ -183,7 +193,9 @@ pub(crate) unsafe extern "C" fn socket_wanted(
             // CURL_POLL_REMOVE (4), and CURL_POLL_NONE (0), which libcurl defines and does not use.
             _ => Events::NONE,
         };
-        frame.socket_wanted(Easy(easy), socket, events);
+        guard_driver(&frame, (), |driver| {
+            driver.socket_wanted(Easy(easy), socket, events);
+        });
     });
     0
 }
@@ -199,7 +211,7 @@ pub(crate) unsafe extern "C" fn timer_wanted(
     guard((), || {
         // SAFETY: as in `socket_wanted`.
         let frame = unsafe { Frame::new(driver.cast()) };
-        frame.timer_wanted(ms);
+        guard_driver(&frame, (), |driver| driver.timer_wanted(ms));
     });
     0
 }

@@ -82,6 +82,8 @@ pub(crate) struct Driver {
     looking: Cell<u64>,
     look_from: Cell<usize>,
     settings: Cell<Settings>,
+    /// A bug of ours was contained: transfers fail, and no more are taken.
+    failed: Cell<bool>,
 }
 
 impl Driver {
@@ -106,6 +108,7 @@ impl Driver {
             looking: Cell::new(0),
             look_from: Cell::new(0),
             settings: Cell::new(Settings { untouched: false }),
+            failed: Cell::new(false),
         }
     }
 
@@ -201,6 +204,9 @@ impl Driver {
 
     pub(crate) fn start(&self, easy: Easy, done: DoneFn) -> Result<(), c_int> {
         self.must_be_open()?;
+        if self.failed.get() {
+            return Err(error::UVCURL_E_INTERNAL);
+        }
         if self.inside_libcurl() {
             self.reserve_request()?;
             self.transfers
@@ -315,6 +321,12 @@ impl Driver {
         self.requests.borrow_mut().push_back(request);
     }
 
+    /// A function of this driver has panicked.
+    pub(crate) fn panicked(&self) {
+        self.failed.set(true);
+        self.handles(|h| h.deadline.kick());
+    }
+
     // ---- what the loop reports ----
 
     /// A poll handle reports. `status` below 0: libuv has stopped the handle.
@@ -376,6 +388,9 @@ impl Driver {
             h.deadline.ran();
             h.deadline.take_now()
         });
+        if self.failed.get() {
+            self.fail_all(error::UVCURL_E_INTERNAL);
+        }
         if now == Some(true) {
             self.act(Action::Timeout);
         }

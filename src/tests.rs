@@ -133,6 +133,7 @@ fn cancel_is_reported_in_the_next_turn() {
     assert_eq!(t.driver.cancel(easy), Ok(()));
     assert!(!world(|w| w.is_added(easy)), "libcurl has let go at once");
     assert_eq!(t.reports(), []);
+    assert!(world(|w| w.held), "until it is reported");
     assert_eq!(t.driver.cancel(easy), Err(error::EALREADY));
     assert_eq!(t.driver.start(easy, t.done()), Err(error::EALREADY));
     assert_eq!(t.driver.pause(easy, 1), Err(error::EALREADY));
@@ -381,10 +382,10 @@ fn deadlines_are_stopped_replaced_and_may_be_huge() {
             .count()
     };
     assert_eq!(world(set), 1);
-    let one = t.start(2);
+    t.start(2);
     t.play(|driver| driver.timer_wanted(-1));
-    turn(&t.driver);
-    assert!(world(|w| w.is_added(one)));
+    assert!(turn(&t.driver));
+    assert!(!turn(&t.driver), "none is not now");
     assert_eq!(world(set), 0);
 }
 
@@ -516,6 +517,39 @@ fn close_inside_libcurl_waits_for_libcurl() {
 }
 
 #[test]
+fn poll_handles_go_before_libcurl_closes_their_sockets() {
+    // R16: under UVCURL_EASY_UNTOUCHED nothing tells of the descriptors that cleanup closes.
+    let t = Test::new();
+    t.running(1, 5);
+    world(|w| {
+        w.cleanup_plays
+            .push_back(Box::new(|_| world(|w| w.close_socket(5))));
+    });
+    t.close();
+    run_closing(&t.driver);
+    assert_eq!(t.closed.get(), 1);
+}
+
+#[test]
+fn a_settled_status_stays() {
+    // Cancelled inside libcurl, and then libcurl fails as a whole before the cancel is carried out.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    let two = t.running(2, 6);
+    t.play(move |driver| {
+        driver.cancel(one).unwrap();
+        world(|w| w.act_error = Some(error::UVCURL_E_MULTI));
+    });
+    poll_ready(&t.driver, 5);
+    let mut reports = t.reports();
+    reports.sort_by_key(|(easy, _)| easy.0 as usize);
+    assert_eq!(
+        reports,
+        [(one, error::ECANCELED), (two, error::UVCURL_E_MULTI)]
+    );
+}
+
+#[test]
 fn sockets_reported_during_cleanup_are_ignored() {
     // S40: old versions announce sockets while the multi handle goes; the callbacks are gone by then.
     let t = Test::new();
@@ -576,6 +610,17 @@ fn a_broken_multi_handle_fails_its_transfers_and_goes_on() {
 }
 
 #[test]
+fn a_driver_that_has_panicked_fails_its_transfers_and_takes_no_more() {
+    let t = Test::new();
+    let one = t.running(1, 5);
+    t.driver.panicked();
+    let internal = error::UVCURL_E_INTERNAL;
+    assert_eq!(t.driver.start(easy(2), t.done()), Err(internal));
+    assert!(turn(&t.driver));
+    assert_eq!(t.reports(), [(one, internal)]);
+}
+
+#[test]
 fn a_loop_run_inside_libcurl_loses_nothing() {
     // S44: a write callback that runs the loop. Timers that fire and errors that come then are served afterwards.
     let t = Test::new();
@@ -612,6 +657,17 @@ fn a_call_of_the_hosts_own_into_libcurl_is_waited_for() {
     assert_eq!(t.reports(), []);
     assert!(turn(&t.driver));
     assert_eq!(t.reports(), [(one, error::ECANCELED)]);
+
+    // The same for a start.
+    world(|w| w.set_inside(true));
+    let two = t.start(2);
+    world(|w| {
+        w.violations.clear();
+        w.set_inside(false);
+    });
+    assert!(!world(|w| w.is_added(two)));
+    assert!(turn(&t.driver));
+    assert!(world(|w| w.is_added(two)));
 }
 
 #[test]

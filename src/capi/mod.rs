@@ -26,7 +26,7 @@ use libuv_sys2::uv_loop_t;
 
 pub use self::status::{uvcurl_err_name, uvcurl_strerror, uvcurl_version, uvcurl_version_string};
 
-use crate::callbacks::{self, guard, Frame};
+use crate::callbacks::{self, guard, guard_driver, Frame};
 use crate::driver::{Driver, Phase};
 use crate::error;
 use crate::sys::{self, CloseFn, DoneFn, Easy, Loop, Multi};
@@ -147,10 +147,11 @@ pub unsafe extern "C" fn uvcurl_close(
     guard((), || {
         // SAFETY: the host's contract: NULL or a live driver.
         if let Ok(driver) = unsafe { enter(uc) } {
-            driver.close(CloseFn {
+            let close = CloseFn {
                 function: cb,
                 user_data,
-            });
+            };
+            guard_driver(&driver, (), |driver| driver.close(close));
         }
     });
 }
@@ -190,7 +191,7 @@ pub unsafe extern "C" fn uvcurl_start(
                     function,
                     user_data,
                 };
-                status(driver.start(Easy(easy), done))
+                act(&driver, |driver| driver.start(Easy(easy), done))
             }
             _ => error::EINVAL,
         }
@@ -213,7 +214,7 @@ pub unsafe extern "C" fn uvcurl_cancel(uc: *mut uvcurl_t, easy: *mut CURL) -> c_
         // SAFETY: the host's contract: NULL or a live driver.
         match unsafe { enter(uc) } {
             Ok(_) if easy.is_null() => error::EINVAL,
-            Ok(driver) => status(driver.cancel(Easy(easy))),
+            Ok(driver) => act(&driver, |driver| driver.cancel(Easy(easy))),
             Err(error) => error,
         }
     })
@@ -239,7 +240,7 @@ pub unsafe extern "C" fn uvcurl_pause(uc: *mut uvcurl_t, easy: *mut CURL, bitmas
         // SAFETY: the host's contract: NULL or a live driver.
         match unsafe { enter(uc) } {
             Ok(_) if easy.is_null() || bitmask & !PAUSE_ALL != 0 => error::EINVAL,
-            Ok(driver) => status(driver.pause(Easy(easy), bitmask)),
+            Ok(driver) => act(&driver, |driver| driver.pause(Easy(easy), bitmask)),
             Err(error) => error,
         }
     })
@@ -353,6 +354,13 @@ pub unsafe extern "C" fn uvcurl_active(uc: *const uvcurl_t) -> size_t {
 
 /// CURLPAUSE_ALL, which curl-sys leaves out.
 const PAUSE_ALL: c_int = curl_sys::CURLPAUSE_RECV | curl_sys::CURLPAUSE_SEND;
+
+/// Lets a driver do what was asked of it.
+fn act(driver: &Driver, what: impl FnOnce(&Driver) -> Result<(), c_int>) -> c_int {
+    guard_driver(driver, error::UVCURL_E_INTERNAL, |driver| {
+        status(what(driver))
+    })
+}
 
 fn status(result: Result<(), c_int>) -> c_int {
     result.err().unwrap_or(error::OK)

@@ -63,6 +63,7 @@ pub(crate) struct World {
     pub(crate) timers: BTreeMap<usize, Option<u64>>,
     inside: bool,
     attached: bool,
+    cleaned: bool,
     added: HashSet<Easy>,
     messages: VecDeque<(Easy, c_int)>,
     polls: BTreeMap<usize, FakePoll>,
@@ -182,6 +183,9 @@ fn enter_libcurl<R>(call: impl FnOnce() -> R) -> Result<R, c_int> {
     let refused = world(|w| {
         if w.inside {
             w.violation("a call into libcurl from inside libcurl".to_owned());
+        }
+        if w.cleaned {
+            w.violation("a call into a multi handle that is gone".to_owned());
         }
         std::mem::replace(&mut w.inside, true)
     });
@@ -423,7 +427,12 @@ impl Multi {
         world(|w| w.timeout)
     }
     pub(crate) fn next_done(&self) -> Option<(Easy, c_int)> {
-        world(|w| w.messages.pop_front())
+        world(|w| {
+            if w.cleaned {
+                w.violation("read a multi handle that is gone".to_owned());
+            }
+            w.messages.pop_front()
+        })
     }
     pub(crate) fn pending(&self) -> Option<i64> {
         Some(world(|w| w.pending))
@@ -445,12 +454,15 @@ impl Multi {
             });
             play(next);
         });
+        world(|w| w.cleaned = true);
     }
 }
 
+type Done = dyn Fn(&Driver, Easy, c_int);
+
 /// The host's done callback.
 #[derive(Clone)]
-pub(crate) struct DoneFn(pub(crate) Rc<dyn Fn(&Driver, Easy, c_int)>);
+pub(crate) struct DoneFn(pub(crate) Rc<Done>);
 
 impl DoneFn {
     pub(crate) fn call(&self, driver: &Driver, easy: Easy, status: c_int) {
