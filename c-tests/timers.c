@@ -312,9 +312,8 @@ TEST(huge_timeouts_do_not_fire) {
     CHECK_INT(other->status, 0);
     CHECK_INT(t->done, 0);
     CHECK_BETWEEN(turns, 1, 100);
-    /* 24 days and more: libuv was asked for all of it. */
-    if (waits[i] < 4000000000)
-      CHECK_BETWEEN(longest_ms, waits[i] - 60000 * test_slowdown(), waits[i] + 60000);
+    /* 12 days and more: libuv was asked for all of it, as far as libcurl itself goes. */
+    CHECK_BETWEEN(longest_ms, INT_MAX / 2 - 60000L * test_slowdown(), LONG_MAX);
     server_release(f.server);
     fixture_run(&f);
     CHECK_INT(t->status, 0);
