@@ -36,7 +36,8 @@ my $harness = TAP::Harness->new({
   },
 });
 my $all = $harness->runtests(@tests);
-my %failed = map { $_ => 1 } $all->problems;
+# A test fails by its TAP, by TAP it did not finish, or by its exit status.
+my %failed = map { $_ => 1 } $all->failed, $all->parse_errors, $all->exit;
 my $failed = keys %failed;
 my $skipped = grep { !$failed{$_} } $all->skipped;
 my $passed = @tests - $failed - $skipped;

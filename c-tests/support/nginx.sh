@@ -29,7 +29,7 @@ dir=$(cd "$2" && pwd)
 # Whether the process of nginx.pid is really ours: the number may have been given to another.
 is_running() {
   pid=$(cat "$dir/nginx.pid" 2>/dev/null) && [ -n "$pid" ] &&
-    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "-p $dir/ "
+    { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qF -- "-p $dir/ "
 }
 
 stop() {
