@@ -15,7 +15,7 @@ use libc::c_int;
 use crate::error;
 use crate::socket::{Failure, Sockets};
 use crate::sys::{
-    self, now_ns, Action, CloseFn, DoneFn, Easy, Events, Hold, Loop, Multi, Settings, Socket, Timer,
+    self, Action, CloseFn, DoneFn, Easy, Events, Hold, Loop, Multi, Settings, Socket, Timer,
 };
 use crate::timer::Deadline;
 use crate::transfer::{State, Transfers};
@@ -500,8 +500,13 @@ impl Driver {
         } else {
             action
         };
-        self.handles(|h| h.deadline.reset_told());
         let timeout = matches!(action, Action::Timeout | Action::Everything);
+        self.handles(|h| {
+            h.deadline.reset_told();
+            if timeout {
+                h.deadline.served();
+            }
+        });
         match self.enter(|multi| multi.act(action)) {
             Ok(()) => {}
             Err(error::RECURSIVE) => {
@@ -533,11 +538,9 @@ impl Driver {
         if self.transfers.borrow().running() <= self.sockets.borrow().count() {
             return false;
         }
-        match self.handles(|h| h.deadline.due_ns()).flatten() {
-            Some(due) if now_ns() + PENDING_MARGIN_NS >= due => {}
-            _ => return false,
-        }
-        self.multi.serves_pending() && self.multi.pending().is_none_or(|count| count > 0)
+        self.handles(|h| h.deadline.is_near(PENDING_MARGIN_NS)) == Some(true)
+            && self.multi.serves_pending()
+            && self.multi.pending().is_none_or(|count| count > 0)
     }
 
     /// Makes libcurl look at the transfers of sockets that have been silent for a while, some of them per turn.

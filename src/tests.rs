@@ -432,9 +432,16 @@ fn timeouts_behind_a_connection_limit_are_served() {
         world(|w| w.count(&Call::Act(Action::Ready(5, Events::IN)))),
         1
     );
+    // In between libcurl asks for 0 ms, which must not make the deadline forgotten.
+    t.play(|driver| driver.timer_wanted(0));
+    poll_ready(&t.driver, 5);
     world(|w| w.now_ns = 498_000_000);
     poll_ready(&t.driver, 5);
     assert_eq!(world(|w| w.count(&Call::Act(Action::Everything))), 1);
+    world(|w| w.now_ns = 501_000_000);
+    poll_ready(&t.driver, 5);
+    poll_ready(&t.driver, 5);
+    assert_eq!(world(|w| w.count(&Call::Act(Action::Everything))), 2);
 }
 
 #[test]

@@ -12,7 +12,10 @@ use crate::sys::{now_ns, Idle, Loop, Timer};
 pub(crate) struct Deadline {
     timer: Timer,
     idle: Idle,
-    /// When libcurl's wait ends, on the clock of `now_ns`.
+    /// The timer is running.
+    waiting: Cell<bool>,
+    /// When the last wait that libcurl told of ends, on the clock of `now_ns`. Kept while libcurl asks for 0 ms: what it
+    /// waits for has not gone away.
     due_ns: Cell<Option<u64>>,
     /// libcurl asked for 0 ms, or its wait has ended while it could not be called.
     now: Cell<bool>,
@@ -27,6 +30,7 @@ impl Deadline {
         Deadline {
             timer,
             idle,
+            waiting: Cell::new(false),
             due_ns: Cell::new(None),
             now: Cell::new(false),
             kick: Cell::new(false),
@@ -39,11 +43,10 @@ impl Deadline {
         self.told.set(true);
         match ms {
             0 => {
-                if self.due_ns.take().is_some() {
+                if self.waiting.take() {
                     self.timer.stop();
                 }
                 self.now.set(true);
-                self.idle.start();
             }
             1.. => {
                 let ms = ms as u64;
@@ -56,10 +59,12 @@ impl Deadline {
                 // This leaves the host's clock alone, which uv_update_time() would move.
                 let stale = (now / 1_000_000).saturating_sub(uv.now_ms());
                 self.timer.start(ms.saturating_add(stale).saturating_add(1));
+                self.waiting.set(true);
             }
             _ => {
                 self.now.set(false);
-                if self.due_ns.take().is_some() {
+                self.due_ns.set(None);
+                if self.waiting.take() {
                     self.timer.stop();
                 }
             }
@@ -69,7 +74,7 @@ impl Deadline {
 
     /// The uv timer fired.
     pub(crate) fn fired(&self) {
-        self.due_ns.set(None);
+        self.waiting.set(false);
         self.now.set(true);
     }
 
@@ -107,8 +112,18 @@ impl Deadline {
         self.told.get()
     }
 
-    pub(crate) fn due_ns(&self) -> Option<u64> {
-        self.due_ns.get()
+    /// Whether the wait that libcurl told of last ends within `margin_ns`, or has ended.
+    pub(crate) fn is_near(&self, margin_ns: u64) -> bool {
+        self.due_ns
+            .get()
+            .is_some_and(|due| now_ns().saturating_add(margin_ns) >= due)
+    }
+
+    /// libcurl has been called for everything: a wait that has ended is served.
+    pub(crate) fn served(&self) {
+        if self.is_near(0) {
+            self.due_ns.set(None);
+        }
     }
 
     pub(crate) fn is_timer(&self, id: usize) -> bool {
