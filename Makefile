@@ -43,7 +43,8 @@ $(EMBEDDED)/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl
 
 build/examples/%: examples/%.c examples/get_server.c examples/get_server.h $(EMBEDDED)/lib/libuvcurl.a
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -O2 -g $(WARNINGS) -pedantic $(filter-out examples/get_server.c,$(filter %.c,$^)) \
+	@echo "compiling $<"
+	@$(CC) -std=gnu11 -O2 -g $(WARNINGS) -pedantic $(filter-out examples/get_server.c,$(filter %.c,$^)) \
 	  $(if $(filter %/get,$@),examples/get_server.c) \
 	  $(call pc,$(EMBEDDED),--cflags --libs) -o $@
 

@@ -13,23 +13,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use libc::c_int;
 
 use crate::error;
-use crate::socket::{Failure, Sockets};
+use crate::pending::{self, Pending};
+use crate::socket::{Failure, Sockets, LOOK_BROKEN_MS, LOOK_MS};
 use crate::sys::{
-    self, Action, CloseFn, DoneFn, Easy, Events, Hold, Loop, Multi, Settings, Socket, Timer,
+    self, now_ns, Action, CloseFn, DoneFn, Easy, Events, Hold, Loop, Multi, Settings, Socket, Timer,
 };
 use crate::timer::Deadline;
 use crate::transfer::{State, Transfers};
 
-/// How often transfers that show no sign of life are looked at: libcurl has timeouts that in socket mode nothing else
-/// makes it check, the default connect timeout of 300 s among them (R20).
-const LOOK_MS: u64 = 5_000;
-/// The same while a socket cannot be watched: then looking is all there is.
-const LOOK_BROKEN_MS: u64 = 50;
 /// Sockets looked at in one turn of the loop.
 const LOOKS_PER_TURN: usize = 64;
 /// How close to libcurl's deadline every call serves the timeouts of transfers behind a connection limit as well.
 const PENDING_MARGIN_NS: u64 = 5_000_000;
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
     Open,
@@ -80,7 +75,9 @@ pub(crate) struct Driver {
     held: Cell<bool>,
     /// The wait the look timer was started for; 0: it is stopped.
     looking: Cell<u64>,
-    look_from: Cell<usize>,
+    /// There were more silent sockets than one turn looks at.
+    more_silent: Cell<bool>,
+    pending: Pending,
     settings: Cell<Settings>,
     /// A bug of ours was contained: transfers fail, and no more are taken.
     failed: Cell<bool>,
@@ -106,7 +103,8 @@ impl Driver {
             referenced: Cell::new(true),
             held: Cell::new(false),
             looking: Cell::new(0),
-            look_from: Cell::new(0),
+            more_silent: Cell::new(false),
+            pending: Pending::default(),
             settings: Cell::new(Settings { untouched: false }),
             failed: Cell::new(false),
         }
@@ -368,6 +366,11 @@ impl Driver {
                 self.looking.set(0);
                 if !self.inside_libcurl() {
                     self.look();
+                    self.pending.begin(now_ns(), || {
+                        let all = self.transfers.borrow().running();
+                        self.multi.pending().unwrap_or(all as i64)
+                    });
+                    self.try_pending();
                     self.after_loop();
                 } else {
                     self.rest();
@@ -394,6 +397,7 @@ impl Driver {
         if now == Some(true) {
             self.act(Action::Timeout);
         }
+        self.try_pending();
         self.after_loop();
     }
 
@@ -501,14 +505,15 @@ impl Driver {
             action
         };
         let timeout = matches!(action, Action::Timeout | Action::Everything);
-        self.handles(|h| {
-            h.deadline.reset_told();
-            if timeout {
-                h.deadline.served();
-            }
-        });
+        let (due, unknown) = self
+            .handles(|h| {
+                h.deadline.reset_told();
+                (h.deadline.due_ns(), h.deadline.is_unknown())
+            })
+            .unwrap_or_default();
         match self.enter(|multi| multi.act(action)) {
-            Ok(()) => {}
+            Ok(()) if action == Action::Everything => {}
+            Ok(()) => self.note_lost_timeouts(due, unknown),
             Err(error::RECURSIVE) => {
                 // Below a call of the host's own: sockets stay ready, but the deadline must not be forgotten.
                 if timeout {
@@ -534,28 +539,42 @@ impl Driver {
     /// first after such a timeout has expired takes it off libcurl's list and does nothing about it (S10). Only a call
     /// for everything serves them, so close to the deadline every call is made one.
     fn pending_timeout_near(&self) -> bool {
-        // A transfer that is held back has no socket; this spares all others the questions.
-        if self.transfers.borrow().running() <= self.sockets.borrow().count() {
-            return false;
-        }
         self.handles(|h| h.deadline.is_near(PENDING_MARGIN_NS)) == Some(true)
             && self.multi.serves_pending()
             && self.multi.pending().is_none_or(|count| count > 0)
     }
 
+    /// After a call into libcurl that [`Driver::pending_timeout_near`] has not made one for everything.
+    fn note_lost_timeouts(&self, due: Option<u64>, unknown: bool) {
+        if !self.pending.is_suspect()
+            && (unknown || due.is_some_and(|due| now_ns() >= due))
+            && self.multi.serves_pending()
+            && self.multi.pending().is_none_or(|count| count > 0)
+        {
+            self.pending.suspect();
+        }
+    }
+
+    fn try_pending(&self) {
+        let count = self.pending.take_turn();
+        if count > 0 {
+            // libcurl asks by itself to be called for those.
+            self.enter(|multi| multi.try_pending(count));
+            if self.pending.goes_on(now_ns()) {
+                self.handles(|h| h.deadline.kick());
+            }
+        }
+    }
+
     /// Makes libcurl look at the transfers of sockets that have been silent for a while, some of them per turn.
     fn look(&self) {
-        let before = self.uv.now_ms().saturating_sub(LOOK_MS);
+        self.more_silent.set(true);
         for _ in 0..LOOKS_PER_TURN {
-            let from = self.look_from.get();
-            let next = self.sockets.borrow_mut().next_silent(from, before);
+            let next = self.sockets.borrow_mut().next_silent(self.uv.now_ms());
             match next {
-                Some(socket) => {
-                    self.look_from.set(socket as usize + 1);
-                    self.act(Action::Look(socket));
-                }
+                Some(socket) => self.act(Action::Look(socket)),
                 None => {
-                    self.look_from.set(0);
+                    self.more_silent.set(false);
                     break;
                 }
             }
@@ -712,7 +731,8 @@ impl Driver {
         let hold = self.referenced.get() && active > 0;
         let look = match running {
             0 => 0,
-            _ if self.look_from.get() > 0 || self.sockets.borrow().any_broken() => LOOK_BROKEN_MS,
+            _ if self.more_silent.get() || self.sockets.borrow().any_broken() => LOOK_BROKEN_MS,
+            _ if self.pending.is_suspect() => pending::AGAIN_MS,
             _ => LOOK_MS,
         };
         self.handles(|h| {
@@ -735,6 +755,15 @@ impl Driver {
 
     /// Cancels everything and closes every handle. libcurl is off the stack.
     fn shut(&self) {
+        if self.multi.is_busy() {
+            // Below a call of the host's own: in the next turn, for which the loop has to stay.
+            self.close_due.set(true);
+            self.handles(|h| {
+                h.hold.set(true);
+                h.deadline.kick();
+            });
+            return;
+        }
         self.each_unended(|easy| self.end(easy, error::ECANCELED));
         // Requests of callbacks that ran in there: all are for transfers that have ended by now.
         self.requests.borrow_mut().clear();

@@ -7,6 +7,12 @@ use libc::c_int;
 
 use crate::sys::{Easy, Events, Loop, Poll, Socket};
 
+/// How often sockets that show no sign of life are looked at: libcurl has timeouts that in socket mode nothing else makes
+/// it check, the default connect timeout of 300 s among them (R20).
+pub(crate) const LOOK_MS: u64 = 5_000;
+/// The same for one that cannot be watched: then looking is all there is.
+pub(crate) const LOOK_BROKEN_MS: u64 = 50;
+
 /// Errors in a row, without one good event between them, after which a socket counts as beyond watching.
 const MAX_ERRORS: u32 = 64;
 
@@ -21,7 +27,7 @@ struct Record {
     /// Whose callback announced the socket. One of perhaps many users, or none of the host's: only compared.
     easy: Easy,
     errors: u32,
-    /// The loop's time at the last sign of life.
+    /// The loop's time at the last sign of life, or when it was looked at for want of one.
     seen_ms: u64,
 }
 
@@ -36,7 +42,6 @@ pub(crate) enum Failure {
 #[derive(Default)]
 pub(crate) struct Sockets {
     table: Vec<Option<Record>>,
-    count: usize,
     /// Some record has an error, or has lost its poll handle's attention.
     broken: bool,
     /// A socket could not even be noted for want of memory.
@@ -44,10 +49,6 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-
     fn get(&mut self, socket: Socket) -> Option<&mut Record> {
         self.table.get_mut(index(socket)?)?.as_mut()
     }
@@ -70,9 +71,6 @@ impl Sockets {
             self.table.resize_with(at + 1, || None);
         }
         let slot = &mut self.table[at];
-        if slot.is_none() {
-            self.count += 1;
-        }
         let record = slot.get_or_insert_with(|| Record {
             wanted: events,
             armed: Events::NONE,
@@ -96,7 +94,6 @@ impl Sockets {
         let Some(at) = index(socket) else { return };
         // Sockets never announced are removed too, by some versions (R4, S20).
         if let Some(record) = self.table.get_mut(at).and_then(Option::take) {
-            self.count -= 1;
             if let Some(poll) = record.poll {
                 poll.close();
             }
@@ -191,15 +188,21 @@ impl Sockets {
         self.broken
     }
 
-    /// The next socket at or above `from` that has shown no life since `before_ms`.
-    pub(crate) fn next_silent(&mut self, from: usize, before_ms: u64) -> Option<Socket> {
-        (from..self.table.len())
-            .find(|at| {
-                self.table[*at]
-                    .as_ref()
-                    .is_some_and(|r| r.seen_ms <= before_ms || r.error != 0)
-            })
-            .map(|at| at as Socket)
+    /// A socket that is to be looked at, for it has shown no life for a while.
+    pub(crate) fn next_silent(&mut self, now_ms: u64) -> Option<Socket> {
+        for (at, record) in self.table.iter_mut().enumerate() {
+            let Some(record) = record else { continue };
+            let wait = if record.error == 0 {
+                LOOK_MS
+            } else {
+                LOOK_BROKEN_MS
+            };
+            if record.seen_ms.saturating_add(wait) <= now_ms {
+                record.seen_ms = now_ms;
+                return Some(at as Socket);
+            }
+        }
+        None
     }
 
     pub(crate) fn forget_all(&mut self) {

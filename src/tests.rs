@@ -345,7 +345,10 @@ fn a_socket_of_libcurls_own_that_cannot_be_watched_is_looked_at() {
     turn(&t.driver);
     assert_eq!(t.reports(), []);
     let look = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(50)).unwrap().0);
-    world(|w| w.calls.clear());
+    world(|w| {
+        w.calls.clear();
+        w.loop_ms += 51;
+    });
     t.driver.timer_due(look);
     assert_eq!(world(|w| w.count(&Call::Act(Action::Look(6)))), 1);
     // The way is free again: the next turn watches it.
@@ -438,10 +441,40 @@ fn timeouts_behind_a_connection_limit_are_served() {
     world(|w| w.now_ns = 498_000_000);
     poll_ready(&t.driver, 5);
     assert_eq!(world(|w| w.count(&Call::Act(Action::Everything))), 1);
+    // And once it has passed, the next one is not known before libcurl tells.
     world(|w| w.now_ns = 501_000_000);
     poll_ready(&t.driver, 5);
+    t.play(|driver| driver.timer_wanted(500));
     poll_ready(&t.driver, 5);
-    assert_eq!(world(|w| w.count(&Call::Act(Action::Everything))), 2);
+    poll_ready(&t.driver, 5);
+    assert_eq!(world(|w| w.count(&Call::Act(Action::Everything))), 3);
+}
+
+#[test]
+fn timeouts_lost_in_a_long_call_are_made_up_for() {
+    // S10: a callback of the host's blocks until after the deadline of transfers that are held back.
+    let t = Test::new();
+    t.running(1, 5);
+    t.start(2);
+    world(|w| w.pending = 100);
+    t.play(|driver| driver.timer_wanted(500));
+    turn(&t.driver);
+    t.play(|_| world(|w| w.now_ns = 600_000_000));
+    poll_ready(&t.driver, 5);
+    let again = || {
+        world(|w| {
+            w.timers
+                .iter()
+                .find(|(_, ms)| **ms == Some(100))
+                .map(|(id, _)| *id)
+        })
+    };
+    t.driver.timer_due(again().expect("a round is due"));
+    assert_eq!(world(|w| w.count(&Call::TryPending(64))), 1);
+    assert!(turn(&t.driver));
+    assert_eq!(world(|w| w.count(&Call::TryPending(36))), 1);
+    assert!(!turn(&t.driver), "nothing is left to try");
+    assert_eq!(again(), None, "nor is anything suspected");
 }
 
 #[test]
@@ -675,6 +708,18 @@ fn a_call_of_the_hosts_own_into_libcurl_is_waited_for() {
     assert!(!world(|w| w.is_added(two)));
     assert!(turn(&t.driver));
     assert!(world(|w| w.is_added(two)));
+
+    // And for the end of the driver.
+    t.driver.set_referenced(false);
+    world(|w| w.set_inside(true));
+    t.close();
+    assert_eq!(world(|w| w.count(&Call::Cleanup)), 0);
+    world(|w| w.set_inside(false));
+    assert!(world(|w| w.held));
+    assert!(turn(&t.driver));
+    assert_eq!(world(|w| w.count(&Call::Cleanup)), 1);
+    run_closing(&t.driver);
+    assert_eq!(t.closed.get(), 1);
 }
 
 #[test]

@@ -14,9 +14,11 @@ pub(crate) struct Deadline {
     idle: Idle,
     /// The timer is running.
     waiting: Cell<bool>,
-    /// When the last wait that libcurl told of ends, on the clock of `now_ns`. Kept while libcurl asks for 0 ms: what it
-    /// waits for has not gone away.
+    /// When the last wait that libcurl told of ends, on the clock of `now_ns`. Kept, also when it has passed, until
+    /// libcurl tells of another or of none: while it asks for 0 ms, what it waits for besides is not known.
     due_ns: Cell<Option<u64>>,
+    /// What libcurl told last was 0 ms.
+    unknown: Cell<bool>,
     /// libcurl asked for 0 ms, or its wait has ended while it could not be called.
     now: Cell<bool>,
     /// Somebody else wants the idle handle to run once.
@@ -32,6 +34,7 @@ impl Deadline {
             idle,
             waiting: Cell::new(false),
             due_ns: Cell::new(None),
+            unknown: Cell::new(false),
             now: Cell::new(false),
             kick: Cell::new(false),
             told: Cell::new(false),
@@ -41,6 +44,7 @@ impl Deadline {
     /// What libcurl's timer callback said: -1 for none, 0 for soon, else milliseconds.
     pub(crate) fn set(&self, uv: &Loop, ms: i64) {
         self.told.set(true);
+        self.unknown.set(ms == 0);
         match ms {
             0 => {
                 if self.waiting.take() {
@@ -112,18 +116,20 @@ impl Deadline {
         self.told.get()
     }
 
+    pub(crate) fn due_ns(&self) -> Option<u64> {
+        self.due_ns.get()
+    }
+
+    /// libcurl asks for 0 ms, and so says nothing of what it waits for besides.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.unknown.get()
+    }
+
     /// Whether the wait that libcurl told of last ends within `margin_ns`, or has ended.
     pub(crate) fn is_near(&self, margin_ns: u64) -> bool {
         self.due_ns
             .get()
             .is_some_and(|due| now_ns().saturating_add(margin_ns) >= due)
-    }
-
-    /// libcurl has been called for everything: a wait that has ended is served.
-    pub(crate) fn served(&self) {
-        if self.is_near(0) {
-            self.due_ns.set(None);
-        }
     }
 
     pub(crate) fn is_timer(&self, id: usize) -> bool {

@@ -216,6 +216,14 @@ impl Multi {
         ms as i64
     }
 
+    /// Whether libcurl is on the stack below a call that the host has made by itself.
+    pub(crate) fn is_busy(&self) -> bool {
+        let mut ms: c_long = -1;
+        // SAFETY: as in `timeout`.
+        let code = unsafe { c::curl_multi_timeout(self.raw, &mut ms) };
+        check(code) == Err(error::RECURSIVE)
+    }
+
     /// The next finished transfer and its result. The message dies with the next call, so it is copied here.
     pub(crate) fn next_done(&self) -> Option<(Easy, c_int)> {
         loop {
@@ -245,6 +253,29 @@ impl Multi {
             c::CURLM_OK => Some(count),
             _ => None,
         }
+    }
+
+    /// Makes libcurl look again at `count` of the transfers it holds back, their timeouts included: each handle that leaves
+    /// the multi handle makes it try one of them. Without memory nothing happens.
+    pub(crate) fn try_pending(&self, count: i64) {
+        // SAFETY: no conditions; curl_global_init has been run.
+        let easy = unsafe { c::curl_easy_init() };
+        if easy.is_null() {
+            return;
+        }
+        let settings = Settings { untouched: false };
+        prepare(Easy(easy), settings);
+        for _ in 0..count {
+            // SAFETY: both handles are live; this one is added to nothing else, and never runs.
+            unsafe {
+                if c::curl_multi_add_handle(self.raw, easy) != c::CURLM_OK {
+                    break;
+                }
+                c::curl_multi_remove_handle(self.raw, easy);
+            }
+        }
+        // SAFETY: ours, and out of the multi handle.
+        unsafe { c::curl_easy_cleanup(easy) };
     }
 
     /// libcurl's code for timeouts of pending transfers is reached by [`Action::Everything`] since 8.8.

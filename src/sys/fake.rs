@@ -29,6 +29,7 @@ pub(crate) enum Call {
     Act(Action),
     Pause(Easy, c_int),
     Release(Easy),
+    TryPending(i64),
     Cleanup,
 }
 
@@ -426,6 +427,9 @@ impl Multi {
     pub(crate) fn timeout(&self) -> i64 {
         world(|w| w.timeout)
     }
+    pub(crate) fn is_busy(&self) -> bool {
+        world(|w| w.inside)
+    }
     pub(crate) fn next_done(&self) -> Option<(Easy, c_int)> {
         world(|w| {
             if w.cleaned {
@@ -436,6 +440,9 @@ impl Multi {
     }
     pub(crate) fn pending(&self) -> Option<i64> {
         Some(world(|w| w.pending))
+    }
+    pub(crate) fn try_pending(&self, count: i64) {
+        let _ = enter_libcurl(|| world(|w| w.calls.push(Call::TryPending(count))));
     }
     pub(crate) fn serves_pending(&self) -> bool {
         true
