@@ -38,8 +38,8 @@
  * STATUS. 0 is success. Above 0 it is a CURLcode, below 0 a number of libuv's (UV_ECANCELED ...) or one of uvcurl's own,
  * UVCURL_E_..., which lie below -10000. uvcurl_strerror() knows them all.
  *
- * THREADS. A driver is used on the thread that runs its loop; other threads get UVCURL_E_WRONG_THREAD. It may be made, and
- * transfers started, on another thread before that one first runs the loop, never at the same time.
+ * THREADS. A driver is used on the thread that runs its loop; other threads get UVCURL_E_WRONG_THREAD. Before the loop first
+ * runs, it may be made and used on one thread and then handed to another, as the loop may, but not used by both at a time.
  *
  * This rests on https://curl.se/libcurl/c/libcurl-multi.html (the multi_socket interface) and
  * https://docs.libuv.org/en/v1.x/poll.html.
@@ -69,8 +69,8 @@ extern "C" {
 /**
  * A driver: one libcurl multi handle driven by one libuv loop. Opaque.
  *
- * A driver belongs to the thread that runs its loop. It may be made on another thread before that, as the loop itself
- * may. A program may have any number of drivers, also several on one loop; they share nothing.
+ * A driver belongs to the thread that runs its loop. Before the loop first runs, loop and driver may be handed from one
+ * thread to another. A program may have any number of drivers, also several on one loop; they share nothing.
  *
  * uvcurl_new() makes one, uvcurl_close() ends it.
  */

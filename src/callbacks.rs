@@ -9,7 +9,6 @@
 
 use std::ops::Deref;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use curl_sys::{CURL, CURLM};
@@ -40,17 +39,20 @@ impl Frame {
     unsafe fn of_loop(driver: *const Driver) -> Frame {
         // SAFETY: the caller's promise.
         let frame = unsafe { Frame::new(driver) };
-        let here = current_thread();
-        if !frame.is_on(here) {
-            // A loop may be set up on one thread and run on another.
-            frame.thread().store(here, Ordering::Relaxed);
-            for entry in live().iter_mut() {
-                if entry.driver == driver as usize {
-                    entry.thread = here;
-                }
+        move_to_this_thread(&frame, true);
+        frame
+    }
+}
+
+/// Notes that this thread has the driver. `settled`: because it runs the loop.
+pub(crate) fn move_to_this_thread(driver: &Driver, settled: bool) {
+    let here = current_thread();
+    if driver.settle_on(here, settled) {
+        for entry in live().iter_mut() {
+            if entry.driver == std::ptr::from_ref(driver) as usize {
+                entry.thread = here;
             }
         }
-        frame
     }
 }
 

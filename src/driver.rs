@@ -8,7 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use libc::c_int;
 
@@ -52,8 +52,10 @@ const MARK: u64 = 0x7576_6375_726c_2121;
 
 pub(crate) struct Driver {
     mark: Cell<u64>,
-    /// Identity of the thread that runs the loop. Read from any thread, written by that one.
+    /// The thread that has the driver, and whether that is settled because it has run the loop: a host may set a loop
+    /// and a driver up on one thread and hand them to another. Read from any thread, written by the one that has it.
     thread: AtomicUsize,
+    settled: AtomicBool,
     /// Functions of this driver on the stack: its memory is in use.
     frames: Cell<u32>,
     /// Functions of libcurl on the stack: it may be asked for nothing.
@@ -88,6 +90,7 @@ impl Driver {
         Driver {
             mark: Cell::new(MARK),
             thread: AtomicUsize::new(thread),
+            settled: AtomicBool::new(false),
             frames: Cell::new(0),
             depth: Cell::new(0),
             phase: Cell::new(Phase::Open),
@@ -118,6 +121,8 @@ impl Driver {
         if opened.is_err() {
             self.close(CloseFn::none());
         }
+        // The loop's first turn tells which thread runs it.
+        self.handles(|h| h.deadline.kick());
         opened
     }
 
@@ -170,12 +175,25 @@ impl Driver {
         self.phase.get()
     }
 
-    pub(crate) fn thread(&self) -> &AtomicUsize {
-        &self.thread
-    }
-
     pub(crate) fn is_on(&self, thread: usize) -> bool {
         self.thread.load(Ordering::Relaxed) == thread
+    }
+
+    /// Whether a call from another thread is a mistake: before the loop has run, it is how the driver is handed over.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// `true`: it was on another thread before.
+    pub(crate) fn settle_on(&self, thread: usize, settled: bool) -> bool {
+        if settled && !self.is_settled() {
+            self.settled.store(true, Ordering::Relaxed);
+        }
+        if self.is_on(thread) {
+            return false;
+        }
+        self.thread.store(thread, Ordering::Relaxed);
+        true
     }
 
     pub(crate) fn is_marked(&self) -> bool {

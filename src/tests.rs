@@ -26,6 +26,8 @@ impl Test {
         world(|w| w.timeout = -1);
         let driver = Box::new(Driver::new(Loop::new(), Multi::new().unwrap(), 1));
         driver.open().unwrap();
+        assert!(turn(&driver), "to learn which thread runs the loop");
+        assert!(!turn(&driver));
         Test {
             driver,
             reports: Rc::default(),

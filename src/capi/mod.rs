@@ -33,8 +33,8 @@ use crate::sys::{self, CloseFn, DoneFn, Easy, Loop, Multi};
 
 /// A driver: one libcurl multi handle driven by one libuv loop. Opaque.
 ///
-/// A driver belongs to the thread that runs its loop. It may be made on another thread before that, as the loop itself
-/// may. A program may have any number of drivers, also several on one loop; they share nothing.
+/// A driver belongs to the thread that runs its loop. Before the loop first runs, loop and driver may be handed from one
+/// thread to another. A program may have any number of drivers, also several on one loop; they share nothing.
 ///
 /// uvcurl_new() makes one, uvcurl_close() ends it.
 pub struct uvcurl_t {
@@ -382,7 +382,10 @@ unsafe fn enter(uc: *mut uvcurl_t) -> Result<Frame, c_int> {
         }
         // Before the frame: its count is not for other threads to touch.
         if !(*driver).is_on(callbacks::current_thread()) {
-            return Err(error::UVCURL_E_WRONG_THREAD);
+            if (*driver).is_settled() {
+                return Err(error::UVCURL_E_WRONG_THREAD);
+            }
+            callbacks::move_to_this_thread(&*driver, false);
         }
         Ok(Frame::new(driver))
     }
