@@ -11,7 +11,12 @@ use curl_sys::CURL;
 use libuv_sys2 as uv;
 use uvcurl::{uvcurl_close, uvcurl_new, uvcurl_start, uvcurl_t};
 
-unsafe extern "C" fn done(_: *mut uvcurl_t, _: *mut CURL, status: c_int, result: *mut c_void) {
+unsafe extern "C-unwind" fn done(
+    _: *mut uvcurl_t,
+    _: *mut CURL,
+    status: c_int,
+    result: *mut c_void,
+) {
     // SAFETY: the test passes a c_int that outlives the loop.
     unsafe { *result.cast::<c_int>() = status };
 }

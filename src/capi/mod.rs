@@ -53,7 +53,12 @@ pub struct uvcurl_t {
 ///                   uvcurl_cancel() or uvcurl_close(), or what kept the loop or uvcurl from going on with it
 /// \param user_data  what was given to uvcurl_start()
 pub type uvcurl_done_cb = Option<
-    unsafe extern "C" fn(uc: *mut uvcurl_t, easy: *mut CURL, status: c_int, user_data: *mut c_void),
+    unsafe extern "C-unwind" fn(
+        uc: *mut uvcurl_t,
+        easy: *mut CURL,
+        status: c_int,
+        user_data: *mut c_void,
+    ),
 >;
 
 /// Reports that a driver is gone.
@@ -62,7 +67,7 @@ pub type uvcurl_done_cb = Option<
 /// the loop and the pointer to the driver is no longer valid.
 ///
 /// \param user_data  what was given to uvcurl_close()
-pub type uvcurl_close_cb = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
+pub type uvcurl_close_cb = Option<unsafe extern "C-unwind" fn(user_data: *mut c_void)>;
 
 /// An option of uvcurl_set().
 pub type uvcurl_option = c_int;

@@ -380,10 +380,11 @@ unsafe fn mark(raw: *mut c::uv_loop_t) -> usize {
     unsafe { (*raw).wq_async.async_cb.map_or(0, |f| f as usize) }
 }
 
-/// The host's done callback with its argument.
+/// The host's done callback with its argument. "C-unwind", so that a C++ exception that leaves it is certain to meet
+/// `guard`, which ends the process; in a plain "C" call it may slip through frames that the compiler took to need none.
 #[derive(Clone, Copy)]
 pub(crate) struct DoneFn {
-    pub(crate) function: unsafe extern "C" fn(*mut uvcurl_t, *mut CURL, c_int, *mut c_void),
+    pub(crate) function: unsafe extern "C-unwind" fn(*mut uvcurl_t, *mut CURL, c_int, *mut c_void),
     pub(crate) user_data: *mut c_void,
 }
 
@@ -398,7 +399,7 @@ impl DoneFn {
 /// The host's close callback with its argument.
 #[derive(Clone, Copy)]
 pub(crate) struct CloseFn {
-    pub(crate) function: Option<unsafe extern "C" fn(*mut c_void)>,
+    pub(crate) function: Option<unsafe extern "C-unwind" fn(*mut c_void)>,
     pub(crate) user_data: *mut c_void,
 }
 
