@@ -1154,6 +1154,12 @@ static void resume_by_pause(uv_timer_t *timer) {
   transfer *t = timer->data;
   CHECK_INT(transfer_pause(t->f, t, CURLPAUSE_CONT), 0);
   CHECK_INT(inner.step, 2);
+  /* As soon as libcurl has returned, not some time later: the new one is in the multi handle. */
+  if (inner.fresh) {
+    CURLM *scratch = curl_multi_init();
+    CHECK_INT(curl_multi_add_handle(scratch, inner.fresh->easy), CURLM_ADDED_ALREADY);
+    CHECK_INT(curl_multi_cleanup(scratch), CURLM_OK);
+  }
 }
 
 static void resume_by_libcurl(uv_timer_t *timer) {
@@ -1376,7 +1382,7 @@ TEST(deadline_and_reset_inside_write) {
   fixture_open(&f);
   transfer *t = transfer_new(&f, "/trickle/40/10/40"), *late = transfer_new(&f, "/hold");
   transfer *reset = transfer_new(&f, "/reset/10/1000");
-  t->on_write = sleeps_in_the_loop;
+  t->on_write = reset->on_write = sleeps_in_the_loop;
   set_long(late->easy, CURLOPT_TIMEOUT_MS, 30);
   CHECK_INT(transfer_start(&f, t), 0);
   CHECK_INT(transfer_start(&f, late), 0);

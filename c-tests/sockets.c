@@ -646,7 +646,8 @@ static void on_host_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
 
 static void on_host_connect(uv_connect_t *connect, int status) {
   struct host_connection *c = connect->data;
-  uv_buf_t request = uv_buf_init("GET /bytes/5 HTTP/1.1\r\nHost: x\r\n\r\n", 36);
+  static char text[] = "GET /bytes/5 HTTP/1.1\r\nHost: x\r\n\r\n";
+  uv_buf_t request = uv_buf_init(text, sizeof text - 1);
   CHECK_INT(status, 0);
   CHECK_INT(uv_write(&c->write, (uv_stream_t *)&c->tcp, &request, 1, NULL), 0);
   CHECK_INT(uv_read_start((uv_stream_t *)&c->tcp, give_buffer, on_host_read), 0);
