@@ -795,6 +795,33 @@ TEST(chain_of_starts) {
   fixture_close(&f);
 }
 
+static void next_cancelled(transfer *t) {
+  CHECK_INT(t->status, UV_ECANCELED);
+  if (--chain.left > 0) {
+    CHECK_INT(transfer_start(t->f, t), 0);
+    CHECK_INT(transfer_cancel(t->f, t), 0);
+  }
+}
+
+/* The same with transfers that have ended before the callback returns. */
+TEST(chain_of_cancels) {
+  fixture f;
+  fixture_open_bare(&f);
+  int links = 10000 / (int)test_slowdown();
+  chain.left = links;
+  count_turns(&f);
+  transfer *t = transfer_new_url(&f, "nope://127.0.0.1/");
+  t->on_done = next_cancelled;
+  CHECK_INT(transfer_start(&f, t), 0);
+  CHECK_INT(transfer_cancel(&f, t), 0);
+  fixture_run(&f);
+  CHECK_INT(t->done, links);
+  CHECK(turns >= links - links / 100);
+  transfer_free(t);
+  stop_counting();
+  fixture_close(&f);
+}
+
 /* Cancel. */
 
 TEST(cancel_before_the_first_turn) {
@@ -1144,7 +1171,8 @@ static size_t asks_inside_resume(transfer *t, const char *data, size_t n) {
     CHECK_INT(transfer_pause(t->f, t, CURLPAUSE_CONT), 0);
     CHECK_INT(transfer_cancel(t->f, t), 0);
     CHECK_INT(transfer_cancel(t->f, t), UV_EALREADY);
-    return n;
+    /* Cancelled is settled, so this failure is not what gets reported. */
+    return n + 1;
   default:
     return n;
   }
@@ -1164,7 +1192,7 @@ static void resume_by_pause(uv_timer_t *timer) {
 
 static void resume_by_libcurl(uv_timer_t *timer) {
   transfer *t = timer->data;
-  CHECK_INT(curl_easy_pause(t->easy, CURLPAUSE_CONT), CURLE_OK);
+  curl_easy_pause(t->easy, CURLPAUSE_CONT);
   CHECK_INT(inner.step, 2);
 }
 
@@ -1515,11 +1543,11 @@ TEST_MAIN(T(in_write), T(in_header), T(in_read), T(in_seek), T(in_xferinfo), T(i
           T(in_ssl_ctx), T(in_trailer), T(start_of_a_taken_handle_in_a_callback),
           T(done_restarts_the_same_handle), T(done_cleans_up), T(done_cancels_what_has_ended),
           T(done_cancels_what_runs), T(done_closes_with_reports_due), T(done_closes_and_cleans_up),
-          T(chain_of_starts), T(cancel_before_the_first_turn), T(cancel_takes_one_turn),
-          T(cancel_in_a_callback_takes_no_turn_more), T(no_callback_after_cancel),
-          T(pause_by_return_value), T(pause_by_return_value_over_tls), T(pause_by_call),
-          T(pause_before_connect), T(write_fails_inside_resume), T(asks_inside_uvcurl_pause),
-          T(asks_inside_curl_easy_pause), T(close_inside_uvcurl_pause),
+          T(chain_of_starts), T(chain_of_cancels), T(cancel_before_the_first_turn),
+          T(cancel_takes_one_turn), T(cancel_in_a_callback_takes_no_turn_more),
+          T(no_callback_after_cancel), T(pause_by_return_value), T(pause_by_return_value_over_tls),
+          T(pause_by_call), T(pause_before_connect), T(write_fails_inside_resume),
+          T(asks_inside_uvcurl_pause), T(asks_inside_curl_easy_pause), T(close_inside_uvcurl_pause),
           T(close_inside_curl_easy_pause), T(pause_of_an_upload_by_return_value),
           T(pause_of_an_upload_by_call), T(loop_run_inside_write),
           T(deadline_and_reset_inside_write), T(loop_run_inside_done), T(driver_gone_inside_done),

@@ -86,6 +86,11 @@ if [ ! -e $policy ]; then
   trap '$sudo rm -f $policy' EXIT
 fi
 say "installing$need"
+log=$(mktemp)
 # shellcheck disable=SC2086 # a list of words
-DEBIAN_FRONTEND=noninteractive $sudo ${sudo:+env DEBIAN_FRONTEND=noninteractive} \
-  apt-get install -y -qq --no-install-recommends $need >/dev/null
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $need >"$log" 2>&1 || {
+  cat "$log"
+  say "apt-get could not install:$need"
+  exit 1
+}
+rm -f "$log"
