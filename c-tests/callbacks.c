@@ -848,6 +848,8 @@ static int turn_of_cancel, turn_of_report;
 static void cancel_it(fixture *f, void *t) {
   turn_of_cancel = turns;
   CHECK_INT(transfer_cancel(f, t), 0);
+  /* The other one keeps the loop in its poll: nothing but the cancel can end that any sooner. */
+  fixture_after(f, 300, fixture_release, NULL);
 }
 
 static void note_turn(transfer *t) {
@@ -864,8 +866,6 @@ TEST(cancel_takes_one_turn) { /* S37 */
   CHECK_INT(transfer_start(&f, t), 0);
   CHECK_INT(transfer_start(&f, other), 0);
   fixture_when(&f, SERVER_HELD, 2, cancel_it, t);
-  /* The one that goes on keeps the loop in its poll: nothing but the cancel can end that. */
-  fixture_after(&f, 300, fixture_release, NULL);
   fixture_run(&f);
   CHECK_INT(t->status, UV_ECANCELED);
   CHECK_INT(other->status, 0);
@@ -973,13 +973,18 @@ static void on_due(uv_timer_t *timer) {
   cb(timer);
 }
 
-static void after_unreferenced(fixture *f, uv_timer_t *timer, uv_timer_cb cb, transfer *t) {
+static void after_ms_unreferenced(fixture *f, uint64_t ms, uv_timer_t *timer, uv_timer_cb cb,
+                                  transfer *t) {
   when_due = cb;
   CHECK_INT(uv_timer_init(&f->loop, timer), 0);
   timer->data = t;
   uv_update_time(&f->loop);
-  CHECK_INT(uv_timer_start(timer, on_due, 50, 0), 0);
+  CHECK_INT(uv_timer_start(timer, on_due, ms, 0), 0);
   uv_unref((uv_handle_t *)timer);
+}
+
+static void after_unreferenced(fixture *f, uv_timer_t *timer, uv_timer_cb cb, transfer *t) {
+  after_ms_unreferenced(f, 50, timer, cb, t);
 }
 
 /* It has fired, so the transfer was still there then. */
@@ -1055,13 +1060,15 @@ TEST(pause_by_call) {
   fixture f;
   uv_timer_t timer;
   fixture_open(&f);
-  /* Would be through in a few milliseconds. */
-  transfer *t = transfer_new(&f, "/trickle/60/10/2");
+  char path[60];
+  /* Were it not paused, it would be through when the timer fires. */
+  snprintf(path, sizeof path, "/trickle/60/10/%u", 30 * test_slowdown());
+  transfer *t = transfer_new(&f, path);
   t->on_write = pauses_by_call;
   CHECK_INT(transfer_start(&f, t), 0);
   while (t->user == NULL)
     uv_run(&f.loop, UV_RUN_ONCE);
-  after_unreferenced(&f, &timer, resume_and_look, t);
+  after_ms_unreferenced(&f, 200 * test_slowdown(), &timer, resume_and_look, t);
   fixture_run(&f);
   CHECK_INT(t->done, 1);
   CHECK_INT(t->status, 0);

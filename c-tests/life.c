@@ -284,9 +284,11 @@ static void close_with_pool(enum server_port_kind kind) {
     fixture_need_tls(&f);
   transfer *t[10];
   for (int i = 0; i < 10; i++) {
-    t[i] = transfer_new_on(&f, kind, "/delay/30/10");
+    t[i] = transfer_new_on(&f, kind, "/hold/10");
     CHECK_INT(transfer_start(&f, t[i]), 0);
   }
+  /* All at once, so that each has a connection of its own. */
+  fixture_when(&f, SERVER_HELD, 10, fixture_release, NULL);
   fixture_run(&f);
   CHECK_INT(server_count(f.server, SERVER_OPEN), 10);
   fixture_begin_close(&f);
@@ -577,9 +579,10 @@ TEST(loop_ends_with_pooled_connections) { /* S47 */
   fixture_open(&f);
   transfer *t[20];
   for (int i = 0; i < 20; i++) {
-    t[i] = transfer_new(&f, "/delay/30/10");
+    t[i] = transfer_new(&f, "/hold/10");
     CHECK_INT(transfer_start(&f, t[i]), 0);
   }
+  fixture_when(&f, SERVER_HELD, 20, fixture_release, NULL);
   CHECK_INT(uv_run(&f.loop, UV_RUN_DEFAULT), 0);
   CHECK_INT(server_count(f.server, SERVER_OPEN), 20);
   CHECK_INT(uv_loop_alive(&f.loop), 0);
@@ -752,7 +755,7 @@ TEST(idle_driver_causes_no_turn) {
     CHECK_INT(transfer_start(&f, t[i]), 0);
   }
   CHECK_INT(curl_multi_setopt(uvcurl_multi(f.uc), CURLMOPT_MAXCONNECTS, 200L), CURLM_OK);
-  /* At once, so that each has a connection of its own. */
+  /* All at once, so that each has a connection of its own. */
   fixture_when(&f, SERVER_HELD, (uint64_t)n, fixture_release, NULL);
   fixture_run(&f);
   CHECK_INT(server_count(f.server, SERVER_OPEN), n);
