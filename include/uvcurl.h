@@ -38,8 +38,9 @@
  * STATUS. 0 is success. Above 0 it is a CURLcode, below 0 a number of libuv's (UV_ECANCELED ...) or one of uvcurl's own,
  * UVCURL_E_..., which lie below -10000. uvcurl_strerror() knows them all.
  *
- * THREADS. A driver is used on the thread that runs its loop; other threads get UVCURL_E_WRONG_THREAD. Before the loop first
- * runs, it may be made and used on one thread and then handed to another, as the loop may, but not used by both at a time.
+ * THREADS. A driver is used on the thread that runs its loop. From others, functions with a status give
+ * UVCURL_E_WRONG_THREAD and the rest 0, NULL or nothing. Until the loop has made its first turn with the driver, that is not
+ * checked: loop and driver may be set up on one thread and handed to another, but not used by both at a time.
  *
  * This rests on https://curl.se/libcurl/c/libcurl-multi.html (the multi_socket interface) and
  * https://docs.libuv.org/en/v1.x/poll.html.
@@ -118,7 +119,7 @@ int uvcurl_new_checked(uv_loop_t *loop, uvcurl_t **out, const curl_version_info_
  *
  * It never waits, neither for a peer nor for a name lookup. Run the loop: each transfer in flight is reported with
  * UV_ECANCELED (one that had already ended, with its own result), then the close callback runs and the driver's memory
- * is gone. Until then every other function answers UV_ECANCELED for this driver.
+ * is gone. Until then uvcurl_start(), _cancel(), _pause() and _set() answer UV_ECANCELED for this driver.
  *
  * It may be called from every callback. Called with NULL, a second time, or from another thread than the loop's it does
  * nothing, and the callback does not run.
@@ -154,7 +155,8 @@ typedef void (*uvcurl_done_cb)(uvcurl_t *uc, CURL *easy, int status, void *user_
  * transfer begins in the next turn of the loop, and even one that cannot succeed is reported from there. What has no
  * result yet keeps the loop alive, see uvcurl_ref().
  *
- * uvcurl does not use CURLOPT_PRIVATE. See UVCURL_EASY_UNTOUCHED for the options it does use.
+ * uvcurl does not use CURLOPT_PRIVATE. See UVCURL_EASY_UNTOUCHED for the options it does use. CURLOPT_CONNECT_ONLY is of
+ * no use here: libcurl closes the connection when it lets go of the handle, which is before the done callback.
  *
  * \param uc         the driver
  * \param easy       the easy handle
@@ -162,7 +164,8 @@ typedef void (*uvcurl_done_cb)(uvcurl_t *uc, CURL *easy, int status, void *user_
  * \param user_data  handed to the callback
  * \return 0; UV_EINVAL if an argument is NULL or the handle is none; UV_EALREADY if it is in flight on this driver;
  *         UV_EBUSY if it is in another multi handle; UV_ECANCELED if the driver is closing; UV_ENOMEM;
- *         UVCURL_E_WRONG_THREAD. After a failure no callback runs for this call.
+ *         UVCURL_E_WRONG_THREAD; UVCURL_E_MULTI or UVCURL_E_INTERNAL if something is broken. After a failure no callback
+ *         runs for this call.
  */
 int uvcurl_start(uvcurl_t *uc, CURL *easy, uvcurl_done_cb cb, void *user_data);
 
@@ -257,8 +260,8 @@ typedef int uvcurl_option;
  * By default uvcurl_start() sets two options of the easy handle. CURLOPT_NOSIGNAL becomes 1, which spares several system
  * calls per transfer, and stays. CURLOPT_CLOSESOCKETFUNCTION is set while the transfer is in flight and becomes NULL
  * before the done callback; connections opened meanwhile keep the function, which only closes the descriptor once
- * uvcurl has taken note. On libcurl 7.87 to 8.19 CURLOPT_QUICK_EXIT becomes 1 for a transfer that is cancelled, lest a
- * name lookup in progress stop the loop.
+ * uvcurl has taken note. On libcurl 7.87 to 8.19 CURLOPT_QUICK_EXIT becomes 1 as well, and stays, lest the end of a
+ * transfer whose name is still being looked up stop the loop; with this option, and before 7.87, it may.
  *
  * Set this to 1 if the host has a close-socket function of its own, or lets easy handles of this driver share
  * connections (CURL_LOCK_DATA_CONNECT) with handles that are not the driver's. It can be changed while no transfer is
@@ -282,8 +285,9 @@ int uvcurl_set(uvcurl_t *uc, uvcurl_option option, long value);
  * The multi handle of a driver, lent for curl_multi_setopt() of what uvcurl does not own.
  *
  * Connection limits, CURLMOPT_MAXCONNECTS, CURLMOPT_PIPELINING and the like are the host's. CURLMOPT_SOCKETFUNCTION,
- * CURLMOPT_TIMERFUNCTION and their data are uvcurl's, as is every other curl_multi_ function on this handle; libcurl
- * refuses curl_multi_setopt() inside its own callbacks.
+ * CURLMOPT_TIMERFUNCTION and their data are uvcurl's, as is every other curl_multi_ function on this handle; leave
+ * CURLMOPT_PUSHFUNCTION alone too, for the transfers it adds are nobody's. libcurl refuses curl_multi_setopt() inside its
+ * own callbacks.
  *
  * \param uc  the driver
  * \return the multi handle, valid until uvcurl_close(); NULL for NULL and for a driver that is closing

@@ -167,11 +167,9 @@ pub(crate) unsafe extern "C" fn handle_closed(handle: *mut uv::uv_handle_t) {
     guard((), || {
         // SAFETY: the close callback of a handle that `sys::Loop` made; libuv calls it once.
         let driver = unsafe { sys::closed(handle) };
-        if !driver.is_null() {
-            // SAFETY: the driver lives until its last handle has been through here.
-            let frame = unsafe { Frame::of_loop(driver) };
-            guard_driver(&frame, (), Driver::handle_closed);
-        }
+        // SAFETY: the driver lives until its last handle has been through here.
+        let frame = unsafe { Frame::of_loop(driver) };
+        guard_driver(&frame, (), Driver::handle_closed);
     });
 }
 

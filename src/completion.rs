@@ -12,8 +12,10 @@ use crate::sys::Easy;
 impl Driver {
     /// Reads every message there is and lets libcurl let go of those transfers. `true`: there were some.
     pub(crate) fn drain(&self) -> bool {
+        let mut any = false;
         let mut messages = std::mem::take(&mut *self.messages.borrow_mut());
         while let Some(message) = self.multi.next_done() {
+            any = true;
             if messages.try_reserve(1).is_err() {
                 // The message is read and cannot be kept: act on it now, at the price of the search.
                 self.finish(message);
@@ -21,7 +23,6 @@ impl Driver {
                 messages.push(message);
             }
         }
-        let any = !messages.is_empty();
         for message in messages.drain(..) {
             self.finish(message);
         }

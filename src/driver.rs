@@ -14,7 +14,7 @@ use libc::c_int;
 
 use crate::error;
 use crate::pending::{self, Pending};
-use crate::socket::{Failure, Sockets, LOOK_BROKEN_MS, LOOK_MS};
+use crate::socket::{Sockets, LOOK_BROKEN_MS, LOOK_MS};
 use crate::sys::{
     self, now_ns, Action, CloseFn, DoneFn, Easy, Events, Hold, Loop, Multi, Settings, Socket, Timer,
 };
@@ -47,11 +47,17 @@ struct Handles {
     hold: Hold,
 }
 
+/// Not in curl-sys; libcurl 7.59.0.
+const CURLE_RECURSIVE_API_CALL: c_int = 93;
+
 /// Stands in every driver, so that a pointer to something else is found out where that is possible.
 const MARK: u64 = 0x7576_6375_726c_2121;
 
 pub(crate) struct Driver {
     mark: Cell<u64>,
+    /// Where the driver lives, as the pointer that it was made with: what the host, libuv and libcurl are given, and what
+    /// it is freed by.
+    me: Cell<*const Driver>,
     /// The thread that has the driver, and whether that is settled because it has run the loop: a host may set a loop
     /// and a driver up on one thread and hand them to another. Read from any thread, written by the one that has it.
     thread: AtomicUsize,
@@ -89,6 +95,7 @@ impl Driver {
     pub(crate) fn new(uv: Loop, multi: Multi, thread: usize) -> Driver {
         Driver {
             mark: Cell::new(MARK),
+            me: Cell::new(std::ptr::null()),
             thread: AtomicUsize::new(thread),
             settled: AtomicBool::new(false),
             frames: Cell::new(0),
@@ -115,9 +122,10 @@ impl Driver {
 
     /// Second half of `new`, once the driver has its place in memory: handles and callbacks point there. On failure the
     /// driver is closing, and goes like any other when its handles have closed.
-    pub(crate) fn open(&self) -> Result<(), c_int> {
-        self.uv.attach(self);
-        let opened = self.open_handles().and_then(|()| self.multi.attach(self));
+    pub(crate) fn open(&self, me: *const Driver) -> Result<(), c_int> {
+        self.me.set(me);
+        self.uv.attach(me);
+        let opened = self.open_handles().and_then(|()| self.multi.attach(me));
         if opened.is_err() {
             self.close(CloseFn::none());
         }
@@ -165,6 +173,10 @@ impl Driver {
     /// Asks `what` of the handles; `None` when there are none (any more).
     fn handles<R>(&self, what: impl FnOnce(&Handles) -> R) -> Option<R> {
         self.handles.borrow().as_ref().map(what)
+    }
+
+    pub(crate) fn me(&self) -> *const Driver {
+        self.me.get()
     }
 
     pub(crate) fn uv(&self) -> &Loop {
@@ -223,28 +235,29 @@ impl Driver {
         if self.failed.get() {
             return Err(error::UVCURL_E_INTERNAL);
         }
+        self.reserve_request()?;
+        self.transfers.borrow_mut().insert(easy, done)?;
         if self.inside_libcurl() {
-            self.reserve_request()?;
-            self.transfers
-                .borrow_mut()
-                .insert(easy, done, State::Queued)?;
             self.request(Request::Add(easy));
             self.rest();
             return Ok(());
         }
-        self.transfers
-            .borrow_mut()
-            .insert(easy, done, State::Queued)?;
-        match self.add(easy) {
-            Ok(()) => self.transfers.borrow_mut().added(easy),
-            Err(error::RECURSIVE) => self.later(Request::Add(easy)),
+        let added = match self.add(easy) {
+            Ok(()) => {
+                self.transfers.borrow_mut().added(easy);
+                Ok(())
+            }
+            Err(error::RECURSIVE) => {
+                self.later(Request::Add(easy));
+                Ok(())
+            }
             Err(error) => {
                 self.transfers.borrow_mut().discard(easy);
-                return Err(error);
+                Err(error)
             }
-        }
+        };
         self.after_host();
-        Ok(())
+        added
     }
 
     pub(crate) fn cancel(&self, easy: Easy) -> Result<(), c_int> {
@@ -268,8 +281,9 @@ impl Driver {
             self.reserve_request()?;
             self.request(Request::Pause(easy, mask));
         } else {
-            self.set_pause(easy, mask)?;
+            let set = self.set_pause(easy, mask);
             self.after_host();
+            return set;
         }
         Ok(())
     }
@@ -348,13 +362,12 @@ impl Driver {
     /// A poll handle reports. `status` below 0: libuv has stopped the handle.
     pub(crate) fn socket_ready(&self, socket: Socket, poll: usize, status: c_int, events: Events) {
         if status < 0 {
-            match self.sockets.borrow_mut().failed(socket, poll, status) {
-                Failure::Stale => return,
-                Failure::Tell => {}
+            if !self.sockets.borrow_mut().failed(socket, poll, status) {
+                return;
             }
             if self.inside_libcurl() {
                 // The host runs the loop inside a callback of libcurl's: watch again, the error will be reported again.
-                self.sockets.borrow_mut().look_again();
+                self.sockets.borrow_mut().search();
                 return;
             }
             self.act(Action::Failed(socket));
@@ -436,9 +449,10 @@ impl Driver {
     pub(crate) fn socket_wanted(&self, easy: Easy, socket: Socket, events: Events) {
         // Multi-handle calls that libcurl makes us by itself, from curl_easy_cleanup of a host that broke the contract
         // for one, come without `enter`; the record is kept in line all the same.
+        let user = self.transfers.borrow().order(easy);
         self.sockets
             .borrow_mut()
-            .want(&self.uv, easy, socket, events);
+            .want(&self.uv, (easy, user), socket, events);
     }
 
     /// libcurl's timer callback.
@@ -462,20 +476,17 @@ impl Driver {
 
     /// Ends a transfer with a status of the driver's or the host's, not with libcurl's.
     fn end(&self, easy: Easy, status: c_int) {
-        if self.transfers.borrow_mut().ending(easy, status) {
-            self.let_go(easy);
-        }
+        // If it was settled before, that status stays, and libcurl is still to let go.
+        self.transfers.borrow_mut().ending(easy, status);
+        self.let_go(easy);
     }
 
     /// Takes a transfer whose status is settled out of libcurl, which makes its report due (promise 2).
     pub(crate) fn let_go(&self, easy: Easy) {
         let state = self.transfers.borrow().state(easy);
-        if let Some(State::Ending { status, added }) = state {
+        if let Some(State::Ending { added, .. }) = state {
             if added {
                 let settings = self.settings.get();
-                if status == error::ECANCELED {
-                    sys::prepare_cancel(easy, settings);
-                }
                 if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {
                     self.later(Request::End(easy));
                     return;
@@ -490,8 +501,16 @@ impl Driver {
     fn set_pause(&self, easy: Easy, mask: c_int) -> Result<(), c_int> {
         // Whatever was kept is overtaken by this one.
         self.transfers.borrow_mut().keep_pause(easy, None)?;
+        if self.transfers.borrow().state(easy) == Some(State::Queued) {
+            return self.transfers.borrow_mut().keep_pause(easy, Some(mask));
+        }
         match self.enter(|_| sys::pause(easy, mask)) {
             Ok(()) => Ok(()),
+            // Below a call of the host's own into libcurl: later, whichever way it goes.
+            Err(CURLE_RECURSIVE_API_CALL) => {
+                self.handles(|h| h.deadline.kick());
+                self.transfers.borrow_mut().keep_pause(easy, Some(mask))
+            }
             // There is no connection yet to pause: try again when libcurl has come further.
             Err(code) if code == curl_sys::CURLE_BAD_FUNCTION_ARGUMENT as c_int => {
                 // CURLPAUSE_CONT, 0, is how it starts.
@@ -559,14 +578,13 @@ impl Driver {
     fn pending_timeout_near(&self) -> bool {
         self.handles(|h| h.deadline.is_near(PENDING_MARGIN_NS)) == Some(true)
             && self.multi.serves_pending()
-            && self.multi.pending().is_none_or(|count| count > 0)
+            && self.multi.pending().is_some_and(|count| count > 0)
     }
 
     /// After a call into libcurl that [`Driver::pending_timeout_near`] has not made one for everything.
     fn note_lost_timeouts(&self, due: Option<u64>, unknown: bool) {
         if !self.pending.is_suspect()
             && (unknown || due.is_some_and(|due| now_ns() >= due))
-            && self.multi.serves_pending()
             && self.multi.pending().is_none_or(|count| count > 0)
         {
             self.pending.suspect();
@@ -586,6 +604,9 @@ impl Driver {
 
     /// Makes libcurl look at the transfers of sockets that have been silent for a while, some of them per turn.
     fn look(&self) {
+        if self.sockets.borrow().any_unwatched() {
+            self.sockets.borrow_mut().search();
+        }
         self.more_silent.set(true);
         for _ in 0..LOOKS_PER_TURN {
             let next = self.sockets.borrow_mut().next_silent(self.uv.now_ms());
@@ -601,6 +622,8 @@ impl Driver {
     }
 
     fn fail_all(&self, error: c_int) {
+        // Those that have ended by themselves keep their own result.
+        self.drain();
         self.each_unended(|easy| self.end(easy, error));
     }
 
@@ -611,19 +634,19 @@ impl Driver {
             list.into_iter().for_each(end);
         } else {
             // No memory even for the list: one after the other, in any order.
-            loop {
+            for _ in 0..self.active() {
                 let next = self.transfers.borrow().any_unended();
-                match next {
-                    Some(easy) => end(easy),
-                    None => break,
-                }
+                let Some(easy) = next else { break };
+                end(easy);
             }
         }
     }
 
     /// After the loop has called: everything, the host's callbacks included.
     fn after_loop(&self) {
-        self.catch_up();
+        // libcurl has worked, so there may be a connection now for a pause that waits for one.
+        let pauses = self.transfers.borrow().pausing();
+        self.catch_up(pauses);
         if self.phase.get() == Phase::Open {
             self.deliver();
         }
@@ -632,12 +655,12 @@ impl Driver {
 
     /// After the host has called: the same, but its callbacks wait for the loop (promise 1).
     fn after_host(&self) {
-        self.catch_up();
+        self.catch_up(0);
         self.rest();
     }
 
     /// Does what has become possible now that libcurl is off the stack, until nothing is left of it.
-    fn catch_up(&self) {
+    fn catch_up(&self, mut pauses: usize) {
         loop {
             let mut again = false;
             // Only those there are now: one may be put back because libcurl turns out to be busy after all.
@@ -655,11 +678,16 @@ impl Driver {
             }
             again |= self.drain();
             again |= self.end_unwatchable();
+            if !again && pauses > 0 {
+                // One at a time: code of the host's may run inside, and ask for more.
+                pauses -= 1;
+                again = true;
+                self.retry_pause();
+            }
             if !again {
                 break;
             }
         }
-        self.retry_pauses();
     }
 
     /// `false`: put back for the next turn.
@@ -700,36 +728,29 @@ impl Driver {
     /// Ends the transfers of sockets that libuv cannot watch, each with libuv's error and no other (promise 7). Sockets
     /// of libcurl's own are served by looking instead.
     fn end_unwatchable(&self) -> bool {
-        if self.sockets.borrow_mut().take_lost() {
-            self.fail_all(error::ENOMEM);
-            return true;
-        }
-        let mut from = 0;
         let mut any = false;
         loop {
-            let next = self.sockets.borrow_mut().next_broken(&self.uv, from);
-            let Some((socket, error, easy)) = next else {
+            let lost = self.sockets.borrow_mut().take_lost();
+            let next = match lost {
+                Some((easy, user)) => Some((error::ENOMEM, easy, user)),
+                None => self.sockets.borrow_mut().next_unwatched(&self.uv),
+            };
+            let Some((error, easy, user)) = next else {
                 return any;
             };
-            from = socket as usize + 1;
-            if self.transfers.borrow().state(easy) == Some(State::Running) {
+            // The same start of the same handle, not a later one that has nothing to do with this socket.
+            if user != 0 && self.transfers.borrow().order(easy) == user {
                 self.end(easy, error);
                 any = true;
             }
         }
     }
 
-    fn retry_pauses(&self) {
-        if !self.transfers.borrow().any_pausing() {
-            return;
-        }
-        let list = self.transfers.borrow_mut().take_pausing();
-        for easy in list {
-            let mask = self.transfers.borrow_mut().take_pause(easy);
-            if let Some(mask) = mask {
-                // As in `execute`.
-                let _ = self.set_pause(easy, mask);
-            }
+    fn retry_pause(&self) {
+        let next = self.transfers.borrow_mut().take_pause();
+        if let Some((easy, Some(mask))) = next {
+            // As in `execute`.
+            let _ = self.set_pause(easy, mask);
         }
     }
 
@@ -749,7 +770,7 @@ impl Driver {
         let hold = self.referenced.get() && active > 0;
         let look = match running {
             0 => 0,
-            _ if self.more_silent.get() || self.sockets.borrow().any_broken() => LOOK_BROKEN_MS,
+            _ if self.more_silent.get() || self.sockets.borrow().any_unwatched() => LOOK_BROKEN_MS,
             _ if self.pending.is_suspect() => pending::AGAIN_MS,
             _ => LOOK_MS,
         };
@@ -782,13 +803,21 @@ impl Driver {
             });
             return;
         }
+        // First of all what has ended by itself: that keeps its own result.
+        self.drain();
         self.each_unended(|easy| self.end(easy, error::ECANCELED));
-        // Requests of callbacks that ran in there: all are for transfers that have ended by now.
+        // Whatever was still asked for was for transfers that have ended by now.
         self.requests.borrow_mut().clear();
         self.multi.detach();
         self.sockets.borrow_mut().forget_all();
         self.enter(Multi::cleanup);
         self.close_handles();
+        if self.uv.open_handles() == 0 {
+            // A host that walked the loop has closed them all behind our back (S43); the reports come from a close callback.
+            if let Ok(timer) = self.uv.timer() {
+                timer.close();
+            }
+        }
     }
 
     fn close_handles(&self) {

@@ -22,7 +22,6 @@ pub(crate) const EBUSY: c_int = uv::uv_errno_t_UV_EBUSY;
 pub(crate) const ENOENT: c_int = uv::uv_errno_t_UV_ENOENT;
 pub(crate) const ENOMEM: c_int = uv::uv_errno_t_UV_ENOMEM;
 pub(crate) const ENOTSUP: c_int = uv::uv_errno_t_UV_ENOTSUP;
-pub(crate) const UNKNOWN: c_int = uv::uv_errno_t_UV_UNKNOWN;
 
 /// `CURLM_RECURSIVE_API_CALL`: libcurl is on the stack already. Never leaves the driver.
 pub(crate) const RECURSIVE: c_int = -10999;

@@ -24,28 +24,26 @@ struct Record {
     poll: Option<Poll>,
     /// Why there is no watching this socket, or 0.
     error: c_int,
-    /// Whose callback announced the socket. One of perhaps many users, or none of the host's: only compared.
+    /// The transfer whose callback spoke of the socket last, by `Transfers::order`: one of perhaps many users; 0 for
+    /// libcurl's own.
+    user: u64,
     easy: Easy,
     errors: u32,
     /// The loop's time at the last sign of life, or when it was looked at for want of one.
     seen_ms: u64,
 }
 
-/// What became of an error that libuv reported on a socket.
-pub(crate) enum Failure {
-    /// A handle that is no longer the socket's: nothing to do.
-    Stale,
-    /// libcurl is to be told.
-    Tell,
-}
-
 #[derive(Default)]
 pub(crate) struct Sockets {
     table: Vec<Option<Record>>,
-    /// Some record has an error, or has lost its poll handle's attention.
-    broken: bool,
-    /// A socket could not even be noted for want of memory.
-    lost: bool,
+    /// From where on the table is to be searched for sockets that are not watched as they should be.
+    search: Option<usize>,
+    /// The last search has left some that belong to no transfer.
+    unwatched: bool,
+    /// Where looking at silent sockets goes on.
+    look_from: usize,
+    /// Transfers, with their order, of sockets that could not even be noted for want of memory.
+    lost: Option<(Easy, u64)>,
 }
 
 impl Sockets {
@@ -55,7 +53,13 @@ impl Sockets {
 
     /// libcurl wants `events` on `socket`. Failures are kept for [`Sockets::next_broken`]: libcurl's callback must not
     /// see them, because -1 there kills the whole multi handle (R5).
-    pub(crate) fn want(&mut self, uv: &Loop, easy: Easy, socket: Socket, events: Events) {
+    pub(crate) fn want(
+        &mut self,
+        uv: &Loop,
+        (easy, user): (Easy, u64),
+        socket: Socket,
+        events: Events,
+    ) {
         if events == Events::NONE {
             // CURL_POLL_NONE: known, but not to be watched. Forgetting it is the same to libcurl (S12).
             self.forget(socket);
@@ -65,7 +69,7 @@ impl Sockets {
         if at >= self.table.len() {
             let more = (at + 1 - self.table.len()).max(16);
             if self.table.try_reserve(more).is_err() {
-                self.lost = true;
+                self.lost = Some((easy, user));
                 return;
             }
             self.table.resize_with(at + 1, || None);
@@ -76,15 +80,18 @@ impl Sockets {
             armed: Events::NONE,
             poll: None,
             error: 0,
+            user,
             easy,
             errors: 0,
             seen_ms: 0,
         });
         record.wanted = events;
+        record.easy = easy;
+        record.user = user;
         record.seen_ms = uv.now_ms();
         if let Err(error) = record.watch(uv, socket) {
             record.fail(error);
-            self.broken = true;
+            self.search = Some(0);
         }
     }
 
@@ -114,26 +121,26 @@ impl Sockets {
     }
 
     /// libuv stopped `poll` and reported an error. On Linux this is how a reset connection looks: the descriptor is
-    /// open, and libcurl may want it watched again (R9, libuv#3796).
-    pub(crate) fn failed(&mut self, socket: Socket, poll: usize, error: c_int) -> Failure {
+    /// open, and libcurl may want it watched again (R9, libuv#3796). `false`: the handle is no longer the socket's.
+    pub(crate) fn failed(&mut self, socket: Socket, poll: usize, error: c_int) -> bool {
         let Some(record) = self.get(socket) else {
-            return Failure::Stale;
+            return false;
         };
         if !record.is_polled_by(poll) {
-            return Failure::Stale;
+            return false;
         }
         record.armed = Events::NONE;
         record.errors += 1;
         if record.errors > MAX_ERRORS {
             record.fail(error);
-            self.broken = true;
+            self.search = Some(0);
         }
-        Failure::Tell
+        true
     }
 
-    /// Something could not be done now for a socket; [`Sockets::next_broken`] is to look.
-    pub(crate) fn look_again(&mut self) {
-        self.broken = true;
+    /// [`Sockets::next_unwatched`] is to search again.
+    pub(crate) fn search(&mut self) {
+        self.search = Some(0);
     }
 
     /// After libcurl has been told of an error: watch what it still wants.
@@ -144,54 +151,56 @@ impl Sockets {
         if record.error == 0 {
             if let Err(error) = record.watch(uv, socket) {
                 record.fail(error);
-                self.broken = true;
+                self.search = Some(0);
             }
         }
     }
 
-    /// Takes note whether sockets were lost for want of memory.
-    pub(crate) fn take_lost(&mut self) -> bool {
-        std::mem::take(&mut self.lost)
+    /// The transfer of a socket that was lost for want of memory.
+    pub(crate) fn take_lost(&mut self) -> Option<(Easy, u64)> {
+        self.lost.take()
     }
 
-    /// The next socket at or above `from` that cannot be watched, with the reason and whoever announced it. One that only
-    /// needs its watching renewed is renewed on the way.
-    pub(crate) fn next_broken(&mut self, uv: &Loop, from: usize) -> Option<(Socket, c_int, Easy)> {
-        if !self.broken {
-            return None;
+    /// The next socket that cannot be watched, with the reason and the transfer that spoke of it last. One that only needs
+    /// its watching renewed is renewed on the way.
+    pub(crate) fn next_unwatched(&mut self, uv: &Loop) -> Option<(c_int, Easy, u64)> {
+        let from = self.search?;
+        if from == 0 {
+            self.unwatched = false;
         }
         for at in from..self.table.len() {
             let Some(record) = self.table[at].as_mut() else {
                 continue;
             };
-            let socket = at as Socket;
-            if record.armed != record.wanted {
-                if record.errors > MAX_ERRORS {
-                    return Some((socket, record.error, record.easy));
-                }
+            if record.armed == record.wanted {
+                continue;
+            }
+            if record.errors <= MAX_ERRORS {
                 // What stood in the way may be gone: another watcher of the descriptor, a moment without memory.
-                record.error = 0;
-                if let Err(error) = record.watch(uv, socket) {
-                    record.fail(error);
-                    return Some((socket, error, record.easy));
+                match record.watch(uv, at as Socket) {
+                    Ok(()) => continue,
+                    Err(error) => record.fail(error),
                 }
             }
+            self.search = Some(at + 1);
+            self.unwatched = true;
+            return Some((record.error, record.easy, record.user));
         }
-        if from == 0 {
-            self.broken = false;
-        }
+        self.search = None;
         None
     }
 
     /// Whether some socket in use has no poll handle at work.
-    pub(crate) fn any_broken(&self) -> bool {
-        self.broken
+    pub(crate) fn any_unwatched(&self) -> bool {
+        self.unwatched
     }
 
-    /// A socket that is to be looked at, for it has shown no life for a while.
+    /// A socket that is to be looked at, for it has shown no life for a while. `None`: that was all of them.
     pub(crate) fn next_silent(&mut self, now_ms: u64) -> Option<Socket> {
-        for (at, record) in self.table.iter_mut().enumerate() {
-            let Some(record) = record else { continue };
+        for at in self.look_from..self.table.len() {
+            let Some(record) = self.table[at].as_mut() else {
+                continue;
+            };
             let wait = if record.error == 0 {
                 LOOK_MS
             } else {
@@ -199,9 +208,11 @@ impl Sockets {
             };
             if record.seen_ms.saturating_add(wait) <= now_ms {
                 record.seen_ms = now_ms;
+                self.look_from = at + 1;
                 return Some(at as Socket);
             }
         }
+        self.look_from = 0;
         None
     }
 

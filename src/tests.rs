@@ -25,7 +25,7 @@ impl Test {
         world(|w| *w = World::default());
         world(|w| w.timeout = -1);
         let driver = Box::new(Driver::new(Loop::new(), Multi::new().unwrap(), 1));
-        driver.open().unwrap();
+        driver.open(&*driver).unwrap();
         assert!(turn(&driver), "to learn which thread runs the loop");
         assert!(!turn(&driver));
         Test {
@@ -573,6 +573,107 @@ fn poll_handles_go_before_libcurl_closes_their_sockets() {
 }
 
 #[test]
+fn a_cancel_that_libcurl_refused_is_reported_by_close() {
+    let t = Test::new();
+    let one = t.running(1, 5);
+    world(|w| w.set_inside(true));
+    t.driver.cancel(one).unwrap();
+    world(|w| {
+        w.violations.clear();
+        w.set_inside(false);
+    });
+    t.close();
+    run_closing(&t.driver);
+    assert_eq!(t.reports(), [(one, error::ECANCELED)]);
+    assert_eq!(world(|w| w.count(&Call::Release(one))), 1);
+}
+
+#[test]
+fn what_has_ended_keeps_its_own_result() {
+    // In one call one transfer ends, and then the host closes the driver, or libcurl fails as a whole.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    let two = t.running(2, 6);
+    t.play(move |_| {
+        world(|w| {
+            w.finish(one, 0);
+            w.act_error = Some(error::UVCURL_E_MULTI);
+        });
+    });
+    poll_ready(&t.driver, 5);
+    assert_eq!(t.reports(), [(one, 0), (two, error::UVCURL_E_MULTI)]);
+    let three = t.running(3, 7);
+    let four = t.start(4);
+    t.play(move |driver| {
+        world(|w| w.finish(three, 0));
+        driver.close(CloseFn::none());
+    });
+    poll_ready(&t.driver, 7);
+    run_closing(&t.driver);
+    assert_eq!(t.reports()[2..], [(three, 0), (four, error::ECANCELED)]);
+}
+
+#[test]
+fn a_socket_that_fails_ends_no_later_start_of_the_same_handle() {
+    let t = Test::new();
+    let one = t.running(1, 5);
+    t.play(move |_| world(|w| w.finish(one, 0)));
+    poll_ready(&t.driver, 5);
+    // Another transfer still uses the socket; the handle is on to something else.
+    assert_eq!(t.start(1), one);
+    for _ in 0..100 {
+        poll_error(&t.driver, 5, -9);
+    }
+    assert_eq!(t.reports(), [(one, 0)]);
+}
+
+#[test]
+fn what_is_asked_for_while_a_kept_pause_is_tried_is_done() {
+    let t = Test::new();
+    let one = t.start(1);
+    let two = t.running(2, 6);
+    let no_connection = curl_sys::CURLE_BAD_FUNCTION_ARGUMENT as i32;
+    world(|w| {
+        w.pause_error.push_back(no_connection);
+        w.pause_error.push_back(23);
+        // The pause fails, the handle is removed, and its progress callback cancels another.
+        w.remove_plays.push_back(Box::new(move |driver| {
+            driver.cancel(two).unwrap();
+        }));
+    });
+    t.driver.pause(one, 1).unwrap();
+    poll_ready(&t.driver, 6);
+    assert_eq!(t.reports(), [(one, 23), (two, error::ECANCELED)]);
+}
+
+#[test]
+fn a_pause_of_a_queued_start_is_kept() {
+    let t = Test::new();
+    world(|w| w.set_inside(true));
+    let one = t.start(1);
+    t.driver.pause(one, 1).unwrap();
+    world(|w| {
+        w.violations.clear();
+        w.set_inside(false);
+        w.calls.clear();
+    });
+    turn(&t.driver);
+    turn(&t.driver);
+    assert_eq!(world(|w| w.count(&Call::Pause(one, 1))), 1);
+
+    // A running one that libcurl cannot be asked about now, either way.
+    world(|w| w.set_inside(true));
+    t.driver.pause(one, 0).unwrap();
+    world(|w| {
+        w.violations.clear();
+        w.set_inside(false);
+    });
+    assert!(turn(&t.driver));
+    assert_eq!(world(|w| w.count(&Call::Pause(one, 0))), 1);
+    assert_eq!(t.reports(), []);
+}
+
+#[test]
 fn a_settled_status_stays() {
     // Cancelled inside libcurl, and then libcurl fails as a whole before the cancel is carried out.
     let t = Test::new();
@@ -615,7 +716,8 @@ fn a_pause_before_there_is_a_connection_is_kept() {
     world(|w| w.pause_error.extend([no_connection, no_connection]));
     assert_eq!(t.driver.pause(one, 1), Ok(()));
     turn(&t.driver);
-    assert_eq!(world(|w| w.count(&Call::Pause(one, 1))), 3);
+    assert_eq!(world(|w| w.count(&Call::Pause(one, 1))), 2, "in vain");
+    t.driver.kicked();
     t.driver.kicked();
     assert_eq!(
         world(|w| w.count(&Call::Pause(one, 1))),

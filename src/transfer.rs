@@ -35,7 +35,7 @@ pub(crate) struct Transfers {
     /// Those that have ended, in the order in which they did.
     ended: VecDeque<Easy>,
     /// Those with a pause that waits for a connection.
-    pausing: Vec<Easy>,
+    pausing: VecDeque<Easy>,
     running: usize,
     started: u64,
 }
@@ -52,7 +52,7 @@ impl Transfers {
     }
 
     /// Notes a new transfer. All memory it may need later is taken here, so that nothing after can fail for want of it.
-    pub(crate) fn insert(&mut self, easy: Easy, done: DoneFn, state: State) -> Result<(), c_int> {
+    pub(crate) fn insert(&mut self, easy: Easy, done: DoneFn) -> Result<(), c_int> {
         if self.map.contains_key(&easy) {
             return Err(error::EALREADY);
         }
@@ -63,29 +63,27 @@ impl Transfers {
         self.ended.try_reserve(missing).map_err(no_memory)?;
         self.started += 1;
         let transfer = Transfer {
-            state,
+            state: State::Queued,
             done,
             pause: None,
             order: self.started,
         };
         self.map.insert(easy, transfer);
-        if state == State::Running {
-            self.running += 1;
-        }
         Ok(())
     }
 
     /// Takes back a transfer that could not be started.
     pub(crate) fn discard(&mut self, easy: Easy) {
-        if let Some(transfer) = self.map.remove(&easy) {
-            if transfer.state == State::Running {
-                self.running -= 1;
-            }
-        }
+        self.map.remove(&easy);
     }
 
     pub(crate) fn state(&self, easy: Easy) -> Option<State> {
         self.map.get(&easy).map(|transfer| transfer.state)
+    }
+
+    /// A number that no other start has had; 0 for a handle that is not in flight here.
+    pub(crate) fn order(&self, easy: Easy) -> u64 {
+        self.map.get(&easy).map_or(0, |transfer| transfer.order)
     }
 
     pub(crate) fn added(&mut self, easy: Easy) {
@@ -159,7 +157,7 @@ impl Transfers {
     pub(crate) fn any_unended(&self) -> Option<Easy> {
         self.map
             .iter()
-            .find(|(_, transfer)| matches!(transfer.state, State::Queued | State::Running))
+            .find(|(_, transfer)| !matches!(transfer.state, State::Ended(_)))
             .map(|(easy, _)| *easy)
     }
 
@@ -170,25 +168,31 @@ impl Transfers {
         };
         if mask.is_some() && transfer.pause.is_none() {
             self.pausing.try_reserve(1).map_err(|_| error::ENOMEM)?;
-            self.pausing.push(easy);
+            self.pausing.push_back(easy);
         }
         transfer.pause = mask;
         Ok(())
     }
 
-    /// The pauses that wait. Those of transfers that are gone are dropped on the way.
-    pub(crate) fn take_pausing(&mut self) -> Vec<Easy> {
-        std::mem::take(&mut self.pausing)
+    /// How many pauses wait.
+    pub(crate) fn pausing(&self) -> usize {
+        self.pausing.len()
     }
 
-    /// The pause kept for a running transfer; it is no longer kept.
-    pub(crate) fn take_pause(&mut self, easy: Easy) -> Option<c_int> {
-        let transfer = self.map.get_mut(&easy)?;
-        let mask = transfer.pause.take()?;
-        (transfer.state == State::Running).then_some(mask)
-    }
-
-    pub(crate) fn any_pausing(&self) -> bool {
-        !self.pausing.is_empty()
+    /// The next transfer whose pause waits, taken off the list, with the mask if the time has come to try it again.
+    pub(crate) fn take_pause(&mut self) -> Option<(Easy, Option<c_int>)> {
+        let easy = self.pausing.pop_front()?;
+        let Some(transfer) = self.map.get_mut(&easy) else {
+            return Some((easy, None));
+        };
+        match transfer.state {
+            State::Running => Some((easy, transfer.pause.take())),
+            // Not with libcurl yet: it keeps its place.
+            State::Queued => {
+                self.pausing.push_back(easy);
+                Some((easy, None))
+            }
+            State::Ending { .. } | State::Ended(_) => Some((easy, None)),
+        }
     }
 }

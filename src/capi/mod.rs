@@ -77,8 +77,8 @@ pub type uvcurl_option = c_int;
 /// By default uvcurl_start() sets two options of the easy handle. CURLOPT_NOSIGNAL becomes 1, which spares several system
 /// calls per transfer, and stays. CURLOPT_CLOSESOCKETFUNCTION is set while the transfer is in flight and becomes NULL
 /// before the done callback; connections opened meanwhile keep the function, which only closes the descriptor once
-/// uvcurl has taken note. On libcurl 7.87 to 8.19 CURLOPT_QUICK_EXIT becomes 1 for a transfer that is cancelled, lest a
-/// name lookup in progress stop the loop.
+/// uvcurl has taken note. On libcurl 7.87 to 8.19 CURLOPT_QUICK_EXIT becomes 1 as well, and stays, lest the end of a
+/// transfer whose name is still being looked up stop the loop; with this option, and before 7.87, it may.
 ///
 /// Set this to 1 if the host has a close-socket function of its own, or lets easy handles of this driver share
 /// connections (CURL_LOCK_DATA_CONNECT) with handles that are not the driver's. It can be changed while no transfer is
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn uvcurl_new_checked(
 ///
 /// It never waits, neither for a peer nor for a name lookup. Run the loop: each transfer in flight is reported with
 /// UV_ECANCELED (one that had already ended, with its own result), then the close callback runs and the driver's memory
-/// is gone. Until then every other function answers UV_ECANCELED for this driver.
+/// is gone. Until then uvcurl_start(), _cancel(), _pause() and _set() answer UV_ECANCELED for this driver.
 ///
 /// It may be called from every callback. Called with NULL, a second time, or from another thread than the loop's it does
 /// nothing, and the callback does not run.
@@ -168,7 +168,8 @@ pub unsafe extern "C" fn uvcurl_close(
 /// transfer begins in the next turn of the loop, and even one that cannot succeed is reported from there. What has no
 /// result yet keeps the loop alive, see uvcurl_ref().
 ///
-/// uvcurl does not use CURLOPT_PRIVATE. See UVCURL_EASY_UNTOUCHED for the options it does use.
+/// uvcurl does not use CURLOPT_PRIVATE. See UVCURL_EASY_UNTOUCHED for the options it does use. CURLOPT_CONNECT_ONLY is of
+/// no use here: libcurl closes the connection when it lets go of the handle, which is before the done callback.
 ///
 /// \param uc         the driver
 /// \param easy       the easy handle
@@ -176,7 +177,8 @@ pub unsafe extern "C" fn uvcurl_close(
 /// \param user_data  handed to the callback
 /// \return 0; UV_EINVAL if an argument is NULL or the handle is none; UV_EALREADY if it is in flight on this driver;
 ///         UV_EBUSY if it is in another multi handle; UV_ECANCELED if the driver is closing; UV_ENOMEM;
-///         UVCURL_E_WRONG_THREAD. After a failure no callback runs for this call.
+///         UVCURL_E_WRONG_THREAD; UVCURL_E_MULTI or UVCURL_E_INTERNAL if something is broken. After a failure no callback
+///         runs for this call.
 #[no_mangle]
 pub unsafe extern "C" fn uvcurl_start(
     uc: *mut uvcurl_t,
@@ -186,7 +188,7 @@ pub unsafe extern "C" fn uvcurl_start(
 ) -> c_int {
     guard(error::UVCURL_E_INTERNAL, || {
         // SAFETY: the host's contract: NULL or a live driver.
-        let driver = match unsafe { enter(uc) } {
+        let driver = match unsafe { enter_open(uc) } {
             Ok(driver) => driver,
             Err(error) => return error,
         };
@@ -217,7 +219,7 @@ pub unsafe extern "C" fn uvcurl_start(
 pub unsafe extern "C" fn uvcurl_cancel(uc: *mut uvcurl_t, easy: *mut CURL) -> c_int {
     guard(error::UVCURL_E_INTERNAL, || {
         // SAFETY: the host's contract: NULL or a live driver.
-        match unsafe { enter(uc) } {
+        match unsafe { enter_open(uc) } {
             Ok(_) if easy.is_null() => error::EINVAL,
             Ok(driver) => act(&driver, |driver| driver.cancel(Easy(easy))),
             Err(error) => error,
@@ -243,7 +245,7 @@ pub unsafe extern "C" fn uvcurl_cancel(uc: *mut uvcurl_t, easy: *mut CURL) -> c_
 pub unsafe extern "C" fn uvcurl_pause(uc: *mut uvcurl_t, easy: *mut CURL, bitmask: c_int) -> c_int {
     guard(error::UVCURL_E_INTERNAL, || {
         // SAFETY: the host's contract: NULL or a live driver.
-        match unsafe { enter(uc) } {
+        match unsafe { enter_open(uc) } {
             Ok(_) if easy.is_null() || bitmask & !PAUSE_ALL != 0 => error::EINVAL,
             Ok(driver) => act(&driver, |driver| driver.pause(Easy(easy), bitmask)),
             Err(error) => error,
@@ -301,7 +303,7 @@ pub unsafe extern "C" fn uvcurl_set(
 ) -> c_int {
     guard(error::UVCURL_E_INTERNAL, || {
         // SAFETY: the host's contract: NULL or a live driver.
-        match (unsafe { enter(uc) }, option, value) {
+        match (unsafe { enter_open(uc) }, option, value) {
             (Err(error), ..) => error,
             (Ok(driver), UVCURL_EASY_UNTOUCHED, 0 | 1) => status(driver.set_untouched(value == 1)),
             (Ok(_), UVCURL_EASY_UNTOUCHED, _) => error::EINVAL,
@@ -325,8 +327,9 @@ pub unsafe extern "C" fn uvcurl_loop(uc: *const uvcurl_t) -> *mut uv_loop_t {
 /// The multi handle of a driver, lent for curl_multi_setopt() of what uvcurl does not own.
 ///
 /// Connection limits, CURLMOPT_MAXCONNECTS, CURLMOPT_PIPELINING and the like are the host's. CURLMOPT_SOCKETFUNCTION,
-/// CURLMOPT_TIMERFUNCTION and their data are uvcurl's, as is every other curl_multi_ function on this handle; libcurl
-/// refuses curl_multi_setopt() inside its own callbacks.
+/// CURLMOPT_TIMERFUNCTION and their data are uvcurl's, as is every other curl_multi_ function on this handle; leave
+/// CURLMOPT_PUSHFUNCTION alone too, for the transfers it adds are nobody's. libcurl refuses curl_multi_setopt() inside its
+/// own callbacks.
 ///
 /// \param uc  the driver
 /// \return the multi handle, valid until uvcurl_close(); NULL for NULL and for a driver that is closing
@@ -396,6 +399,19 @@ unsafe fn enter(uc: *mut uvcurl_t) -> Result<Frame, c_int> {
     }
 }
 
+/// [`enter`] for what a driver that is closing no longer does.
+///
+/// # Safety
+/// As for [`enter`].
+unsafe fn enter_open(uc: *mut uvcurl_t) -> Result<Frame, c_int> {
+    // SAFETY: the caller's promise.
+    let driver = unsafe { enter(uc) }?;
+    match driver.phase() {
+        Phase::Open => Ok(driver),
+        Phase::Closing | Phase::Closed => Err(error::ECANCELED),
+    }
+}
+
 /// # Safety
 /// As for [`enter`].
 unsafe fn set_referenced(uc: *mut uvcurl_t, referenced: bool) {
@@ -432,7 +448,7 @@ unsafe fn new(raw: *mut uv_loop_t, out: *mut *mut uvcurl_t) -> Result<(), c_int>
     unsafe { driver.write(Driver::new(uv, multi, callbacks::current_thread())) };
     // SAFETY: just made, on this thread.
     let frame = unsafe { Frame::new(driver) };
-    let opened = callbacks::register(driver).and_then(|()| frame.open());
+    let opened = callbacks::register(driver).and_then(|()| frame.open(driver));
     if let Err(error) = opened {
         frame.close(CloseFn::none());
         if frame.uv().open_handles() == 0 {

@@ -75,18 +75,15 @@ pub(crate) struct Settings {
 /// Before a transfer is added. NOSIGNAL comes first because libcurl copies it from the handle that is added to its
 /// internal one (R18), and it does no harm should the handle turn out to belong elsewhere.
 pub(crate) fn prepare(easy: Easy, settings: Settings) {
-    if !settings.untouched {
-        // SAFETY: the host promises a live easy handle; NOSIGNAL takes a long. Cannot fail.
-        unsafe { c::curl_easy_setopt(easy.0, c::CURLOPT_NOSIGNAL, 1 as c_long) };
+    if settings.untouched {
+        return;
     }
-}
-
-/// Before a transfer is removed that has not ended. libcurl 7.87 to 8.19 would join the thread of a name lookup that
-/// is still running, and so stop the loop for as long as the lookup takes.
-pub(crate) fn prepare_cancel(easy: Easy, settings: Settings) {
-    let number = VERSION_INFO.number;
-    if !settings.untouched && (0x075700..0x081400).contains(&number) {
-        // SAFETY: as in `prepare`; the option exists since 7.87 and takes a long.
+    // SAFETY: the host promises a live easy handle; NOSIGNAL takes a long. Cannot fail.
+    unsafe { c::curl_easy_setopt(easy.0, c::CURLOPT_NOSIGNAL, 1 as c_long) };
+    // These join the thread of a name lookup that is still running when the transfer ends for another reason, and so stop
+    // the loop for as long as the lookup takes. Later ones have CURLMOPT_QUICK_EXIT.
+    if (0x075700..0x081400).contains(&VERSION_INFO.number) {
+        // SAFETY: as above; the option exists since 7.87 and takes a long.
         unsafe { c::curl_easy_setopt(easy.0, CURLOPT_QUICK_EXIT, 1 as c_long) };
     }
 }

@@ -354,7 +354,6 @@ pub(crate) struct Settings {
 }
 
 pub(crate) fn prepare(_: Easy, _: Settings) {}
-pub(crate) fn prepare_cancel(_: Easy, _: Settings) {}
 pub(crate) fn release(easy: Easy, _: Settings) {
     world(|w| w.calls.push(Call::Release(easy)));
 }
@@ -365,7 +364,9 @@ pub(crate) fn pause(easy: Easy, mask: c_int) -> Result<(), c_int> {
             w.calls.push(Call::Pause(easy, mask));
             w.pause_error.pop_front().map_or(Ok(()), Err)
         })
-    })?
+    })
+    // CURLE_RECURSIVE_API_CALL
+    .map_err(|_| 93)?
 }
 
 pub(crate) struct Multi;

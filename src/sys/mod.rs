@@ -12,12 +12,12 @@ mod uv;
 
 #[cfg(not(test))]
 pub(crate) use self::curl::{
-    curl_text, global_init, pause, prepare, prepare_cancel, release, Multi, Settings, VERSION_INFO,
+    curl_text, global_init, pause, prepare, release, Multi, Settings, VERSION_INFO,
 };
 #[cfg(test)]
 pub(crate) use self::fake::{
-    now_ns, pause, prepare, prepare_cancel, release, CloseFn, DoneFn, Hold, Idle, Loop, Multi,
-    Poll, Settings, Timer,
+    now_ns, pause, prepare, release, CloseFn, DoneFn, Hold, Idle, Loop, Multi, Poll, Settings,
+    Timer,
 };
 #[cfg(not(test))]
 pub(crate) use self::uv::{

@@ -201,7 +201,7 @@ impl Handle {
     }
 }
 
-/// Frees a closed handle and returns the driver it belonged to, which is NULL for one that never came to life.
+/// Frees a closed handle and returns the driver it belonged to.
 ///
 /// # Safety
 /// Only from the close callback of a handle made by [`Loop`], once.
@@ -390,7 +390,7 @@ pub(crate) struct DoneFn {
 
 impl DoneFn {
     pub(crate) fn call(&self, driver: &Driver, easy: Easy, status: c_int) {
-        let uc = ptr::from_ref(driver).cast_mut().cast();
+        let uc = driver.me().cast_mut().cast();
         // SAFETY: the host promised with uvcurl_start that it may be called so, once.
         unsafe { (self.function)(uc, easy.0, status, self.user_data) }
     }
@@ -428,7 +428,7 @@ pub(crate) fn uv_texts(status: c_int) -> Option<(&'static CStr, &'static CStr)> 
         c::uv_err_name_r(status, buffer.as_mut_ptr(), buffer.len());
         CStr::from_ptr(buffer.as_ptr())
     };
-    if name.to_bytes().starts_with(b"Unknown") && status != error::UNKNOWN {
+    if name.to_bytes().starts_with(b"Unknown") {
         return None;
     }
     // SAFETY: a number libuv knows, so both are static texts.
