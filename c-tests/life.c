@@ -909,6 +909,51 @@ TEST(fork_and_exit) {
   fixture_close(&f);
 }
 
+static void close_as_the_host(uv_handle_t *handle, void *arg) {
+  (void)arg;
+  if (!uv_is_closing(handle))
+    uv_close(handle, NULL);
+}
+
+/* S43: the host walks the loop and closes everything, uvcurl's handles included. Nothing crashes,
+ * nothing leaks, and closing the driver still reports. */
+TEST(host_closes_every_handle) {
+  fixture f;
+  fixture_open(&f);
+  transfer *t = transfer_new(&f, "/hold/10"), *late = transfer_new(&f, "/bytes/10");
+  CHECK_INT(transfer_start(&f, t), 0);
+  while (server_count(f.server, SERVER_HELD) == 0)
+    uv_run(&f.loop, UV_RUN_NOWAIT);
+  uv_walk(&f.loop, close_as_the_host, NULL);
+  CHECK_INT(uv_run(&f.loop, UV_RUN_DEFAULT), 0);
+  CHECK_INT(t->done, 0);
+  CHECK_INT(transfer_start(&f, late), 0);
+  uv_run(&f.loop, UV_RUN_DEFAULT);
+  fixture_begin_close(&f);
+  fixture_run(&f);
+  CHECK_INT(t->status, UV_ECANCELED);
+  CHECK_INT(late->status, UV_ECANCELED);
+  transfer_free(t);
+  transfer_free(late);
+  fixture_close(&f);
+}
+
+/* The same in one breath: the handles are still closing when the driver is closed. */
+TEST(host_closes_every_handle_and_the_driver) {
+  fixture f;
+  fixture_open(&f);
+  transfer *t = transfer_new(&f, "/hold/10");
+  CHECK_INT(transfer_start(&f, t), 0);
+  while (server_count(f.server, SERVER_HELD) == 0)
+    uv_run(&f.loop, UV_RUN_NOWAIT);
+  uv_walk(&f.loop, close_as_the_host, NULL);
+  fixture_begin_close(&f);
+  fixture_run(&f);
+  CHECK_INT(t->status, UV_ECANCELED);
+  transfer_free(t);
+  fixture_close(&f);
+}
+
 TEST_MAIN(T(close_unused), T(close_after_transfers_leaves_nothing), T(close_twice),
           T(close_in_a_close_callback), T(several_drivers), T(many_drivers_one_after_the_other),
           T(close_with_pooled_connections), T(close_with_pooled_tls_connections),
@@ -919,4 +964,4 @@ TEST_MAIN(T(close_unused), T(close_after_transfers_leaves_nothing), T(close_twic
           T(idle_driver_causes_no_turn), T(idle_connection_that_the_peer_closes_causes_no_turn),
           T(waiting_transfer_causes_no_turn), T(last_transfer_times_out),
           T(last_transfer_times_out_connecting), T(last_transfer_times_out_resolving),
-          T(fork_and_exit))
+          T(fork_and_exit), T(host_closes_every_handle), T(host_closes_every_handle_and_the_driver))

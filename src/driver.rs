@@ -89,6 +89,8 @@ pub(crate) struct Driver {
     settings: Cell<Settings>,
     /// A bug of ours was contained: transfers fail, and no more are taken.
     failed: Cell<bool>,
+    /// The close callback that is due comes after those of handles that the host has closed.
+    last_round: Cell<bool>,
 }
 
 impl Driver {
@@ -117,6 +119,7 @@ impl Driver {
             pending: Pending::default(),
             settings: Cell::new(Settings { untouched: false }),
             failed: Cell::new(false),
+            last_round: Cell::new(false),
         }
     }
 
@@ -435,6 +438,11 @@ impl Driver {
     /// One of the driver's uv handles is closed and freed.
     pub(crate) fn handle_closed(&self) {
         if self.phase.get() == Phase::Closing && self.uv.open_handles() == 0 {
+            if self.uv.has_orphans() && !self.last_round.replace(true) {
+                self.close_one_more();
+                return;
+            }
+            self.uv.free_orphans();
             while self.report() {}
             self.phase.set(Phase::Closed);
             if let Some(close) = self.close.take() {
@@ -813,10 +821,15 @@ impl Driver {
         self.enter(Multi::cleanup);
         self.close_handles();
         if self.uv.open_handles() == 0 {
-            // A host that walked the loop has closed them all behind our back (S43); the reports come from a close callback.
-            if let Ok(timer) = self.uv.timer() {
-                timer.close();
-            }
+            // A host that walked the loop has closed them all behind our back (S43).
+            self.close_one_more();
+        }
+    }
+
+    /// Brings about a close callback, in a later round of them than any handle that is closing now.
+    fn close_one_more(&self) {
+        if let Ok(timer) = self.uv.timer() {
+            timer.close();
         }
     }
 

@@ -226,6 +226,10 @@ impl Loop {
     pub(crate) fn open_handles(&self) -> usize {
         world(|w| w.closing)
     }
+    pub(crate) fn has_orphans(&self) -> bool {
+        false
+    }
+    pub(crate) fn free_orphans(&self) {}
     pub(crate) fn poll(&self, socket: Socket) -> Result<Poll, c_int> {
         world(|w| {
             w.calls.push(Call::PollInit(socket));

@@ -9,7 +9,7 @@
 )]
 
 use std::alloc::{self, Layout};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::mem::size_of;
 use std::ptr::{self, NonNull};
@@ -36,6 +36,8 @@ pub(crate) struct Loop {
     raw: *mut c::uv_loop_t,
     driver: Cell<*const Driver>,
     open: Cell<usize>,
+    /// Handles that the host has closed, whose close callbacks are therefore not ours.
+    orphans: RefCell<Vec<Handle>>,
 }
 
 /// In front of each handle's memory: what its callbacks need to find the way back.
@@ -57,6 +59,18 @@ impl Loop {
             raw,
             driver: Cell::new(ptr::null()),
             open: Cell::new(0),
+            orphans: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn has_orphans(&self) -> bool {
+        !self.orphans.borrow().is_empty()
+    }
+
+    /// Once libuv is certain to be done with every orphan.
+    pub(crate) fn free_orphans(&self) {
+        for handle in self.orphans.take() {
+            handle.free();
         }
     }
 
@@ -181,11 +195,15 @@ impl Handle {
 
     fn close(self) {
         if self.is_closing() {
-            // A host that walked the loop and closed everything gets the close callback; the block is left to it.
             // SAFETY: the tag is in our block and the driver is alive while handles are open.
             let driver = unsafe { (*self.tag()).driver.as_ref() };
             if let Some(driver) = driver {
-                driver.uv().open.set(driver.uv().open.get() - 1);
+                let uv = driver.uv();
+                uv.open.set(uv.open.get() - 1);
+                let mut orphans = uv.orphans.borrow_mut();
+                if orphans.try_reserve(1).is_ok() {
+                    orphans.push(self);
+                }
             }
             return;
         }
