@@ -25,7 +25,7 @@
  *  4. uvcurl_close() cancels what is in flight, never waits for a name lookup or anything else, and calls its callback
  *     once nothing of uvcurl is left on the loop.
  *  5. Transfers in flight keep the loop alive, paused and rate-limited ones too. A driver without transfers does not,
- *     however many connections idle in its pool, and causes no turn of the loop. See uvcurl_ref().
+ *     however many connections idle in its pool, and causes no turn of the loop after the first. See uvcurl_ref().
  *  6. libcurl's own timeouts fire in every state, also while a transfer waits behind a connection limit.
  *  7. What goes wrong with one socket or one transfer is that transfer's result and nobody else's.
  *  8. The easy handle stays the program's. uvcurl never uses CURLOPT_PRIVATE; see UVCURL_EASY_UNTOUCHED for what it sets.
