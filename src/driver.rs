@@ -724,7 +724,7 @@ impl Driver {
                 );
             }
             Request::Pause(easy, mask) => {
-                if self.transfers.borrow().state(easy) == Some(State::Running) {
+                if self.must_be_unsettled(easy).is_ok() {
                     // Only memory can fail it here, and then the pause is lost but not the transfer.
                     let _ = self.set_pause(easy, mask);
                 }
