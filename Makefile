@@ -123,7 +123,7 @@ test-asan: $(EMBEDDED_ASAN)/lib/libuvcurl.a ## the C suite with libuv, libcurl a
 # "Possibly lost" is left out: it is what valgrind says of memory that is known by an inner pointer only, as each uv handle
 # of ours, each hash table of Rust's and each running thread's stack is, where a case ends with them in use on purpose.
 VALGRIND = valgrind -q --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite \
-  --child-silent-after-fork=yes --error-exitcode=9 --suppressions=c-tests/valgrind.supp
+  --child-silent-after-fork=yes --error-exitcode=9
 
 test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	@$(MAKE) --no-print-directory $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
@@ -136,7 +136,7 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 header: ## write include/uvcurl.h from the sources
 	@UVCURL_BLESS=1 cargo test --locked --test header header_is_up_to_date
 
-lint: ## formatting, clippy, shell
+lint: ## formatting, clippy
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
 	@if command -v clang-format-14 >/dev/null 2>&1; then \

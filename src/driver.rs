@@ -820,7 +820,7 @@ impl Driver {
         self.sockets.borrow_mut().forget_all();
         self.enter(Multi::cleanup);
         self.close_handles();
-        if self.uv.open_handles() == 0 {
+        if self.uv.open_handles() == 0 && self.uv.has_orphans() {
             // A host that walked the loop has closed them all behind our back (S43).
             self.close_one_more();
         }

@@ -51,7 +51,7 @@ impl Sockets {
         self.table.get_mut(index(socket)?)?.as_mut()
     }
 
-    /// libcurl wants `events` on `socket`. Failures are kept for [`Sockets::next_broken`]: libcurl's callback must not
+    /// libcurl wants `events` on `socket`. Failures are kept for [`Sockets::next_unwatched`]: libcurl's callback must not
     /// see them, because -1 there kills the whole multi handle (R5).
     pub(crate) fn want(
         &mut self,

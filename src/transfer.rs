@@ -10,7 +10,7 @@ use crate::sys::{DoneFn, Easy};
 /// How far a transfer has come. Each step is taken once, in this order; steps may be left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
-    /// Accepted inside one of libcurl's callbacks, not yet given to libcurl.
+    /// Accepted, not yet given to libcurl.
     Queued,
     /// In the multi handle.
     Running,
