@@ -15,25 +15,37 @@ fn main() {
     // when it compiled its own: the one sign it gives of what it did.
     let uv_include = env::var("DEP_UV_INCLUDE").unwrap_or_default();
     let host_uv = Path::new(&uv_include).is_absolute();
+    let host_curl = env::var_os("DEP_CURL_STATIC").is_none();
     let embedded = env::var_os("CARGO_FEATURE_BUNDLED").is_some();
-    let expected = env::var("UVCURL_EXPECT_UV").unwrap_or_default();
 
-    if embedded && host_uv {
-        fail(&format!(
-            "embedded mode was asked for, but libuv-sys2 uses the libuv in {uv_include}; remove the [target.*.uv] \
-             override from the cargo configuration, or build with --no-default-features"
-        ));
+    if embedded {
+        if host_uv {
+            fail(&format!(
+                "embedded mode was asked for, but libuv-sys2 uses the libuv in {uv_include}; remove the [target.*.uv] \
+                 override from the cargo configuration, or build with --no-default-features"
+            ));
+        }
+        if host_curl {
+            fail("embedded mode was asked for, but curl-sys linked a libcurl of the system; remove the [target.*.curl] override from the cargo configuration");
+        }
+    } else {
+        if !host_uv {
+            fail(
+                "without the feature `embedded` the host's libuv is to be used, but libuv-sys2 compiled one of its own; \
+                 build with CMake, which makes a libuv.pc that libuv-sys2 accepts and puts it first in PKG_CONFIG_PATH",
+            );
+        }
+        if !host_curl {
+            fail(
+                "without the feature `embedded` the host's libcurl is to be used, but curl-sys compiled one of its own; \
+                 install libcurl's development files and pkg-config, or build with CMake",
+            );
+        }
     }
-    if expected == "host" && !host_uv {
-        fail(
-            "UVCURL_EXPECT_UV=host, but libuv-sys2 compiled a libuv of its own; put a libuv.pc of the host's libuv \
-             with a version that libuv-sys2 accepts first in PKG_CONFIG_PATH, as CMakeLists.txt does",
-        );
+    if env::var("UVCURL_EXPECT_UV").as_deref() == Ok("host") && embedded {
+        fail("UVCURL_EXPECT_UV=host, but the feature `embedded` is on; build with --no-default-features");
     }
-    if embedded && env::var_os("DEP_CURL_STATIC").is_none() {
-        fail("embedded mode was asked for, but curl-sys linked a libcurl of the system");
-    }
-    if env::var_os("CARGO_FEATURE_BUNDLED").is_some()
+    if embedded
         && env::var_os("CARGO_FEATURE_EMBEDDED").is_none()
         && env::var_os("CARGO_FEATURE_RUSTLS").is_none()
     {

@@ -18,7 +18,7 @@ my $kept = "$dir/lib/native-libs";
 
 sub build {
   my $log = "$dir.part/cargo.log";
-  my @command = (qw(cargo rustc --locked --release --lib --crate-type staticlib),
+  my @command = ($ENV{CARGO} // 'cargo', qw(rustc --locked --release --lib --crate-type staticlib),
     '--message-format=json-render-diagnostics', @options, '--', '--print', 'native-static-libs');
   my $quoted = join ' ', map { "'$_'" } @command;
   open my $out, '-|', "$quoted 2>'$log'" or die "cargo: $!\n";
