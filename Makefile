@@ -35,6 +35,10 @@ setup: ## install what is missing
 setup-demo:
 	@sh tools/setup.sh demo
 
+setup-cmake:
+	@mkdir -p build
+	@sh tools/setup.sh cmake-$(MODE)
+
 # ---- the embedded library, and programs on it ----
 
 $(EMBEDDED)/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl
@@ -54,17 +58,23 @@ examples: setup-demo ## build the example programs into build/examples
 demo: examples ## fetch 2,000 files from a server of its own, on one loop; URLS='...' fetches those
 	@build/examples/get $(URLS)
 
-install: setup-demo ## install the embedded library, its headers and uvcurl.pc under PREFIX
-	@$(MAKE) --no-print-directory $(EMBEDDED)/lib/libuvcurl.a
-	@echo "installing into $(DESTDIR)$(PREFIX)"
-	@mkdir -p "$(DESTDIR)$(PREFIX)/lib/pkgconfig" "$(DESTDIR)$(PREFIX)/include"
-	@cp $(EMBEDDED)/lib/libuvcurl.a "$(DESTDIR)$(PREFIX)/lib/"
-	@cp $(EMBEDDED)/lib/pkgconfig/uvcurl.pc "$(DESTDIR)$(PREFIX)/lib/pkgconfig/"
-	@cp -R $(EMBEDDED)/include/. "$(DESTDIR)$(PREFIX)/include/"
+# ---- installation: a thin wrapper around CMake ----
+
+MODE ?= embedded
+INSTALL_BUILD = build/install-$(MODE)
+INSTALL_OPTIONS_embedded = -DUVCURL_EMBEDDED=ON
+INSTALL_OPTIONS_host =
+
+install: setup-cmake ## install under PREFIX (and DESTDIR): MODE=embedded, the default, or MODE=host
+	@cmake -S . -B $(INSTALL_BUILD) -DCMAKE_BUILD_TYPE=Release "-DCMAKE_INSTALL_PREFIX=$(PREFIX)" \
+	  -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/target $(INSTALL_OPTIONS_$(MODE)) $(CMAKE_OPTIONS) >build/install.log || \
+	  { cat build/install.log; exit 1; }
+	@cmake --build $(INSTALL_BUILD) >build/install.log 2>&1 || { cat build/install.log; exit 1; }
+	@cmake --install $(INSTALL_BUILD) >build/install.log || { cat build/install.log; exit 1; }
+	@echo "installed uvcurl ($(MODE)) under $(DESTDIR)$(PREFIX)"
 
 uninstall: ## remove what install has installed
-	@rm -rf "$(DESTDIR)$(PREFIX)/lib/libuvcurl.a" "$(DESTDIR)$(PREFIX)/lib/pkgconfig/uvcurl.pc" \
-	  "$(DESTDIR)$(PREFIX)/include/uvcurl.h" "$(DESTDIR)$(PREFIX)/include/uvcurl-embedded"
+	@cmake --build $(INSTALL_BUILD) --target uninstall >/dev/null
 
 # ---- tests ----
 
@@ -149,4 +159,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo examples demo install uninstall test $(TESTS) header lint docs clean
+.PHONY: help setup setup-demo setup-cmake examples demo install uninstall test $(TESTS) header lint docs clean

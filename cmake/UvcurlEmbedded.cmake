@@ -29,7 +29,7 @@ else()
   message(FATAL_ERROR "UVCURL_TLS is openssl, rustls or vendored-openssl, not ${UVCURL_TLS}")
 endif()
 
-set(environment LIBZ_SYS_STATIC=1 "RUSTC=${UVCURL_RUSTC}" "CARGO=${UVCURL_CARGO}")
+set(environment "RUSTC=${UVCURL_RUSTC}" "CARGO=${UVCURL_CARGO}")
 if(CMAKE_CROSSCOMPILING)
   string(REPLACE "-" "_" name "${uvcurl_rust_target}")
   list(APPEND environment "CC_${name}=${CMAKE_C_COMPILER}" "AR_${name}=${CMAKE_AR}")
@@ -45,7 +45,7 @@ add_custom_command(
   COMMENT "Compiling uvcurl with libuv and libcurl inside"
   VERBATIM)
 # Of what is inside, a program sees the functions of libuv and libcurl; nghttp2 and zlib stay hidden from its own.
-uvcurl_prelink("${tree}/lib/libuvcurl.a" "uvcurl_*,curl_*,uv_*")
+uvcurl_prelink("${tree}/lib/libuvcurl.a" "uvcurl_*,curl_*,uv_[a-z]*")
 
 set(uvcurl_interface_libraries)
 set(uvcurl_interface_includes "$<BUILD_INTERFACE:${tree}/include/uvcurl-embedded>"

@@ -179,14 +179,17 @@ elseif(bindings STREQUAL "bindgen")
   if(NOT PKG_CONFIG_FOUND)
     message(FATAL_ERROR "pkg-config is missing: install it, or use -DUVCURL_BINDINGS=ready")
   endif()
-  # Where clang-sys looks, near enough.
-  file(GLOB libclang "$ENV{LIBCLANG_PATH}/libclang*.so*" /usr/lib/llvm*/lib/libclang[.-]*so* /usr/lib/libclang[.-]*so*
-       /usr/lib64/libclang[.-]*so* /usr/lib/*-linux-*/libclang[.-]*so* /usr/local/lib/libclang[.-]*so*
-       /usr/lib64/llvm*/lib*/libclang[.-]*so*)
+  # Where bindgen looks, near enough.
+  set(directories "$ENV{LIBCLANG_PATH}" /usr/lib/llvm*/lib /usr/lib /usr/lib64 /usr/lib/*-linux-* /usr/local/lib
+                  /usr/lib64/llvm*/lib*)
+  set(UVCURL_LIBCLANG_DIRS "${directories}" CACHE STRING "Where to look for libclang, which reads uv.h")
+  mark_as_advanced(UVCURL_LIBCLANG_DIRS)
+  list(TRANSFORM UVCURL_LIBCLANG_DIRS APPEND "/libclang[.-]*so*" OUTPUT_VARIABLE patterns)
+  file(GLOB libclang ${patterns})
   list(FILTER libclang EXCLUDE REGEX "libclang-cpp")
   if(NOT libclang)
-    message(FATAL_ERROR "libclang is missing: install it (Debian, Ubuntu: libclang-dev), name its folder with the "
-                        "environment variable LIBCLANG_PATH, or use -DUVCURL_BINDINGS=ready")
+    message(FATAL_ERROR "libclang is missing, which reads uv.h: install it (Debian, Ubuntu: libclang-dev), name its folder "
+                        "with the environment variable LIBCLANG_PATH, or use -DUVCURL_BINDINGS=ready")
   endif()
   # libuv-sys2 takes a libuv from pkg-config only if it is of its own version, so this one claims to be. It notices a
   # change of the path, not of the file, hence the hash.

@@ -44,3 +44,11 @@ else()
 endif()
 configure_file(cmake/uvcurl.pc.in "${PROJECT_BINARY_DIR}/uvcurl.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/uvcurl.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT development)
+
+if(uvcurl_top_level)
+  add_custom_target(
+    uninstall
+    COMMAND "${CMAKE_COMMAND}" "-Dmanifest=${PROJECT_BINARY_DIR}/install_manifest.txt" -P
+            "${PROJECT_SOURCE_DIR}/cmake/uninstall.cmake"
+    VERBATIM)
+endif()

@@ -39,7 +39,11 @@ if(NOT uvcurl_rust_target)
   endif()
 endif()
 
+set(UVCURL_CARGO_TARGET_DIR "" CACHE PATH "Where cargo keeps what it has compiled; empty: in the build directory")
 set(uvcurl_cargo_dir "${PROJECT_BINARY_DIR}/cargo")
+if(UVCURL_CARGO_TARGET_DIR)
+  set(uvcurl_cargo_dir "${UVCURL_CARGO_TARGET_DIR}")
+endif()
 # Not with --target for the machine's own: flags in the environment then reach build scripts as well, as cargo means it.
 set(uvcurl_cargo_flags --target-dir "${uvcurl_cargo_dir}")
 set(uvcurl_cargo_archive "${uvcurl_cargo_dir}/release/libuvcurl.a")

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what is missing for `make demo` (setup.sh demo) or for everything (setup.sh).
+# Installs what is missing for `make demo` (setup.sh demo), for a CMake build (setup.sh cmake-embedded, cmake-host) or for
+# everything (setup.sh).
 # On Debian and Ubuntu by apt; elsewhere it names what to install and stops.
 set -eu
 what=${1:-all}
@@ -19,8 +20,17 @@ esac
 
 if ! command -v apt-get >/dev/null 2>&1; then
   need=$missing_tools
-  pkg-config --exists openssl 2>/dev/null || need="$need openssl-development-files"
-  pkg-config --exists zlib 2>/dev/null || need="$need zlib-development-files"
+  has_module() { pkg-config --exists "$1" 2>/dev/null || need="$need $1-development-files"; }
+  case $what in
+  cmake-host) ;;
+  *) has_module openssl ;;
+  esac
+  case $what in
+  cmake-host | all) has_module libuv && has_module libcurl ;;
+  esac
+  case $what in
+  cmake-* | all) command -v cmake >/dev/null 2>&1 || need="$need cmake" ;;
+  esac
   ls /usr/lib*/libclang*.so* /usr/lib/llvm*/lib/libclang*.so* /usr/lib/*/libclang*.so* \
     >/dev/null 2>&1 || need="$need libclang"
   if [ "$what" = all ]; then
@@ -39,10 +49,12 @@ has() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; 
 
 # libcurl's and libuv's sources come with the crates; these are what they are built with. ca-certificates is the bundle
 # that the embedded libcurl looks for.
-packages="gcc libc6-dev make perl pkg-config libssl-dev zlib1g-dev ca-certificates"
-if [ "$what" = all ]; then
-  packages="$packages g++ binutils openssl nginx valgrind libc6-dbg"
-fi
+packages="gcc libc6-dev make perl pkg-config libssl-dev ca-certificates"
+case $what in
+cmake-embedded) packages="$packages cmake binutils" ;;
+cmake-host) packages="gcc libc6-dev make perl pkg-config cmake binutils libuv1-dev libcurl4-openssl-dev" ;;
+all) packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev g++ openssl nginx valgrind libc6-dbg" ;;
+esac
 
 need=
 for package in $packages; do
