@@ -136,6 +136,9 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 header: ## write include/uvcurl.h from the sources
 	@UVCURL_BLESS=1 cargo test --locked --test header header_is_up_to_date
 
+bindings: ## write cmake/bindings, for the targets there is a C compiler for
+	@UVCURL_BLESS=1 cargo test --locked --test bindings -- --nocapture
+
 lint: ## formatting, clippy
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
@@ -149,4 +152,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo examples demo install uninstall test $(TESTS) header lint docs clean
+.PHONY: help setup setup-demo examples demo install uninstall test $(TESTS) header bindings lint docs clean
