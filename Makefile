@@ -146,6 +146,9 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 header: ## write include/uvcurl.h from the sources
 	@UVCURL_BLESS=1 cargo test --locked --test header header_is_up_to_date
 
+bindings: ## write cmake/bindings, for the targets there is a C compiler for
+	@UVCURL_BLESS=1 cargo test --locked --test bindings -- --nocapture
+
 lint: ## formatting, clippy
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
@@ -159,4 +162,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake examples demo install uninstall test $(TESTS) header lint docs clean
+.PHONY: help setup setup-demo setup-cmake examples demo install uninstall test $(TESTS) header bindings lint docs clean
