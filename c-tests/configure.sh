@@ -3,7 +3,7 @@
 # Cases in the manner of the C tests: `--list` names them, a name runs one and speaks TAP.
 set -u
 cases="libuv_missing libcurl_missing libuv_too_old libcurl_too_old wrong_libuv wrong_libcurl libclang_missing
-  pkg_config_missing cargo_missing rust_too_old unknown_bindings no_ready_bindings embedded_shared unknown_tls static_libuv
+  pkg_config_missing cargo_missing rust_too_old unknown_bindings no_ready_bindings ready_bindings_do_not_fit embedded_shared unknown_tls static_libuv
   cargo_bundles_libuv cargo_bundles_libcurl cargo_embedded_on_host_libuv"
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=
@@ -110,6 +110,14 @@ unknown_bindings() {
 no_ready_bindings() {
   refused 'no ready bindings for riscv64gc-unknown-linux-gnu' -DUVCURL_BINDINGS=ready \
     -DUVCURL_RUST_TARGET=riscv64gc-unknown-linux-gnu
+}
+
+# A libuv whose handles are of another size.
+ready_bindings_do_not_fit() {
+  copy_of uv
+  sed -i 's/  uv__io_t io_watcher;/  uv__io_t io_watcher; char more[64];/' "$work/uv/include/uv/unix.h"
+  refused 'ready bindings for .* do not fit .*UVCURL_BINDINGS=bindgen' -DUVCURL_BINDINGS=ready \
+    "-DUVCURL_UV_INCLUDE_DIR=$work/uv/include"
 }
 
 embedded_shared() {

@@ -169,6 +169,15 @@ if(bindings STREQUAL "ready")
   if(NOT EXISTS "${ready}/bindings.rs")
     message(FATAL_ERROR "there are no ready bindings for ${uvcurl_rust_target}: build with -DUVCURL_BINDINGS=bindgen")
   endif()
+  # Each number in them, against the uv.h that is here.
+  set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+  try_compile(fit "${PROJECT_BINARY_DIR}/check" "${ready}/check.c"
+              CMAKE_FLAGS "-DINCLUDE_DIRECTORIES=${uv_include}" COMPILE_DEFINITIONS -D_GNU_SOURCE)
+  unset(CMAKE_TRY_COMPILE_TARGET_TYPE)
+  if(NOT fit)
+    message(FATAL_ERROR "the ready bindings for ${uvcurl_rust_target} do not fit ${uv_include}/uv.h: build with "
+                        "-DUVCURL_BINDINGS=bindgen, and report it")
+  endif()
   string(APPEND config "\
 [target.${uvcurl_rust_target}.uv]
 rustc-env = { OUT_DIR = \"${ready}\" }
