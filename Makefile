@@ -73,6 +73,25 @@ install: setup-cmake ## install under PREFIX (and DESTDIR): MODE=embedded, the d
 	@cmake --install $(INSTALL_BUILD) >build/install.log || { cat build/install.log; exit 1; }
 	@echo "installed uvcurl ($(MODE)) under $(DESTDIR)$(PREFIX)"
 
+# Two builds on the machine's libraries, for a package manager's directories differ from those of an archive.
+PACKAGE_OPTIONS = -DCMAKE_BUILD_TYPE=Release -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/host-target
+packages: ## .deb and .tar.gz, into build/packages
+	@mkdir -p build/packages && rm -f build/packages/*
+	@sh tools/setup.sh cmake-host
+	@echo "building packages"
+	@{ cmake -S . -B build/package-deb $(PACKAGE_OPTIONS) -DCMAKE_INSTALL_PREFIX=/usr && \
+	  cmake --build build/package-deb && \
+	  cpack --config build/package-deb/CPackConfig.cmake -G DEB -B build/packages && \
+	  cmake -S . -B build/package-tgz $(PACKAGE_OPTIONS) -DCMAKE_INSTALL_LIBDIR=lib && \
+	  cmake --build build/package-tgz && \
+	  cpack --config build/package-tgz/CPackConfig.cmake -G TGZ -B build/packages && \
+	  cmake -S . -B build/package-embedded $(PACKAGE_OPTIONS) -DCMAKE_INSTALL_LIBDIR=lib -DUVCURL_EMBEDDED=ON \
+	    -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/target && \
+	  cmake --build build/package-embedded && \
+	  cpack --config build/package-embedded/CPackConfig.cmake -G TGZ -B build/packages; \
+	} >build/packages.log 2>&1 || { cat build/packages.log; exit 1; }
+	@rm -rf build/packages/_CPack_Packages && ls build/packages
+
 uninstall: ## remove what install has installed
 	@cmake --build $(INSTALL_BUILD) --target uninstall >/dev/null
 
@@ -162,4 +181,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake examples demo install uninstall test $(TESTS) header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake examples demo install packages uninstall test $(TESTS) header bindings lint docs clean
