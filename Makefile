@@ -160,6 +160,32 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
 
+# ---- measuring ----
+
+# One program per driver, each twice: on the libuv and libcurl inside libuvcurl.a, and on those of the system.
+BENCH_DRIVERS = uvcurl multi_uv epoll libevent libev multi_poll threads
+BENCH_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARNINGS) -pedantic
+bench_libs = $(if $(filter %libevent,$(1)),-levent_core) $(if $(filter %libev,$(1)),-lev) -lpthread
+BENCH_HOST = build/bench/host-prefix
+
+setup-bench: ## install what only the measurements need
+	@sh tools/setup.sh bench
+
+build/bench/server: benches/server.c
+	@mkdir -p $(@D)
+	@echo "compiling $<"
+	@$(CC) $(BENCH_CFLAGS) $< -lnghttp2 -lssl -lcrypto -o $@
+
+build/bench/embedded/%: benches/%.c benches/frame.c benches/bench.h $(EMBEDDED)/lib/libuvcurl.a
+	@mkdir -p $(@D)
+	@echo "compiling $< (embedded)"
+	@$(CC) $(BENCH_CFLAGS) $(filter %.c,$^) $(call pc,$(EMBEDDED),--cflags --libs) $(call bench_libs,$@) -o $@
+
+build/bench/host/%: benches/%.c benches/frame.c benches/bench.h $(BENCH_HOST)/lib/libuvcurl.a
+	@mkdir -p $(@D)
+	@echo "compiling $< (host)"
+	@$(CC) $(BENCH_CFLAGS) $(filter %.c,$^) $(BENCH_HOST_CFLAGS) $(BENCH_HOST_LIBS) $(call bench_libs,$@) -o $@
+
 # ---- upkeep ----
 
 header: ## write include/uvcurl.h from the sources
