@@ -181,10 +181,23 @@ build/bench/embedded/%: benches/%.c benches/frame.c benches/bench.h $(EMBEDDED)/
 	@echo "compiling $< (embedded)"
 	@$(CC) $(BENCH_CFLAGS) $(filter %.c,$^) $(call pc,$(EMBEDDED),--cflags --libs) $(call bench_libs,$@) -o $@
 
+$(BENCH_HOST)/lib/libuvcurl.a: $(RUST_SOURCES) CMakeLists.txt $(wildcard cmake/*)
+	@echo "building libuvcurl.a on the system's libuv and libcurl"
+	@mkdir -p build/bench && { cmake -S . -B build/bench/host-cmake -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF \
+	  -DCMAKE_INSTALL_PREFIX=$(CURDIR)/$(BENCH_HOST) -DCMAKE_INSTALL_LIBDIR=lib \
+	  -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/host-target && cmake --build build/bench/host-cmake && \
+	  cmake --install build/bench/host-cmake; } >build/bench/host.log 2>&1 || { cat build/bench/host.log; exit 1; }
+	@touch $@
+
 build/bench/host/%: benches/%.c benches/frame.c benches/bench.h $(BENCH_HOST)/lib/libuvcurl.a
 	@mkdir -p $(@D)
 	@echo "compiling $< (host)"
-	@$(CC) $(BENCH_CFLAGS) $(filter %.c,$^) $(BENCH_HOST_CFLAGS) $(BENCH_HOST_LIBS) $(call bench_libs,$@) -o $@
+	@$(CC) $(BENCH_CFLAGS) $(filter %.c,$^) \
+	  $$(PKG_CONFIG_PATH=$(BENCH_HOST)/lib/pkgconfig pkg-config --cflags --libs uvcurl libuv libcurl) \
+	  $(call bench_libs,$@) -o $@
+
+bench-programs: build/bench/server $(foreach w,embedded host,$(addprefix build/bench/$(w)/,$(BENCH_DRIVERS)))
+	@sh c-tests/support/certs.sh build/certs
 
 # ---- upkeep ----
 
