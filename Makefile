@@ -199,6 +199,14 @@ build/bench/host/%: benches/%.c benches/frame.c benches/bench.h $(BENCH_HOST)/li
 bench-programs: build/bench/server $(foreach w,embedded host,$(addprefix build/bench/$(w)/,$(BENCH_DRIVERS)))
 	@sh c-tests/support/certs.sh build/certs
 
+bench: setup-bench ## measure uvcurl beside its peers (about 40 minutes); writes docs/performance.md and its plots
+	@$(MAKE) --no-print-directory bench-programs
+	@perl benches/run.pl $(BENCH)
+
+bench-quick: setup-bench ## the ratios that matter, in under two minutes once the programs are built
+	@$(MAKE) --no-print-directory bench-programs
+	@perl benches/run.pl --quick
+
 # ---- upkeep ----
 
 header: ## write include/uvcurl.h from the sources
@@ -220,4 +228,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake examples demo install packages uninstall test $(TESTS) header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo install packages uninstall test $(TESTS) header bindings lint docs clean
