@@ -1,5 +1,5 @@
-/* The frame around every driver: it makes the easy handles, starts each again when it is done, counts,
-   and prints one line of JSON. A program is the frame and one driver. */
+/* The frame around every driver: it makes the easy handles, starts each again when it is done,
+   counts, and prints one line of JSON. A program is the frame and one driver. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -47,7 +47,8 @@ void bench_done(struct bench *bench, CURL *easy, CURLcode result);
 /* The host's timer has fired. */
 void bench_tick(struct bench *bench);
 
-/* Reads all of libcurl's messages, then removes the handles, then bench_done() for each. Not uvcurl's. */
+/* Reads all of libcurl's messages, then removes the handles, then bench_done() for each. Not
+ * uvcurl's. */
 void bench_drain(struct bench *bench, CURLM *multi);
 
 /* How many easy handles there are, and one of them; for drivers that clean up what is in flight. */
@@ -63,7 +64,8 @@ void bench_fatal(const char *what, const char *why) __attribute__((noreturn));
 /* The driver's memory, or the end. */
 void *bench_alloc(size_t size);
 
-/* ceil of a time in nanoseconds in milliseconds from now, not below 0; -1 for "never", which is INT64_MAX. */
+/* ceil of a time in nanoseconds in milliseconds from now, not below 0; -1 for "never", which is
+ * INT64_MAX. */
 int bench_ms_until(int64_t at_ns);
 
 #endif

@@ -1,5 +1,6 @@
-/* The transfers on epoll alone, as well as it can be done without a library: a table of what is watched, no call
-   for what is watched already, the deadline as epoll_wait()'s own timeout, messages read once per turn. */
+/* The transfers on epoll alone, as well as it can be done without a library: a table of what is
+   watched, no call for what is watched already, the deadline as epoll_wait()'s own timeout,
+   messages read once per turn. */
 #include "bench.h"
 
 #include <errno.h>

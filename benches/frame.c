@@ -14,8 +14,8 @@
 
 struct options {
   const char *host, *cacert, *http;
-  long port, hosts, in_flight, warm, count, body, delay, upload, limit, cpu, loops, idle_ms, close_ms,
-      max_total, max_connects;
+  long port, hosts, in_flight, warm, count, body, delay, upload, limit, cpu, loops, idle_ms,
+      close_ms, max_total, max_connects;
   bool tls, fresh, tick, burst, no_signal;
 };
 
@@ -239,7 +239,7 @@ void bench_drain(struct bench *bench, CURLM *multi) {
   static __thread struct ended {
     CURL *easy;
     CURLcode result;
-  } *ended;
+  } * ended;
   static __thread size_t room;
   size_t count = 0, i;
   CURLMsg *message;
@@ -396,29 +396,28 @@ static void print_result(struct workload *all, size_t loops) {
 
 /* ---- options ---- */
 
-static const char HELP[] =
-    "usage: %s --port N [option ...]\n"
-    "  --port N         the bench server's port\n"
-    "  --tls CA         https, and the bundle to trust\n"
-    "  --http 1.1|2     2 means prior knowledge, with --tls ALPN\n"
-    "  --in-flight N    transfers at once (1)\n"
-    "  --hosts N        spread over so many addresses of 127.0.0.0/8 (1)\n"
-    "  --count N        transfers to measure (1000)\n"
-    "  --warm N         transfers before that (0)\n"
-    "  --burst          each easy handle once: count is in-flight\n"
-    "  --body N         bytes to fetch (100)\n"
-    "  --upload N       bytes to send\n"
-    "  --delay MS       how long the server takes (0)\n"
-    "  --fresh          a new connection for each transfer\n"
-    "  --max-total N    CURLMOPT_MAX_TOTAL_CONNECTIONS\n"
-    "  --max-connects N CURLMOPT_MAXCONNECTS\n"
-    "  --signal         leave CURLOPT_NOSIGNAL unset\n"
-    "  --tick           a 1 ms timer of the host's beside it\n"
-    "  --idle MS        afterwards, count what wakes the idle program\n"
-    "  --close MS       close after so long with everything in flight\n"
-    "  --loops N        so many loops, a thread each\n"
-    "  --cpu N          run on this processor\n"
-    "  --limit S        stop measuring after so long (60)\n";
+static const char HELP[] = "usage: %s --port N [option ...]\n"
+                           "  --port N         the bench server's port\n"
+                           "  --tls CA         https, and the bundle to trust\n"
+                           "  --http 1.1|2     2 means prior knowledge, with --tls ALPN\n"
+                           "  --in-flight N    transfers at once (1)\n"
+                           "  --hosts N        spread over so many addresses of 127.0.0.0/8 (1)\n"
+                           "  --count N        transfers to measure (1000)\n"
+                           "  --warm N         transfers before that (0)\n"
+                           "  --burst          each easy handle once: count is in-flight\n"
+                           "  --body N         bytes to fetch (100)\n"
+                           "  --upload N       bytes to send\n"
+                           "  --delay MS       how long the server takes (0)\n"
+                           "  --fresh          a new connection for each transfer\n"
+                           "  --max-total N    CURLMOPT_MAX_TOTAL_CONNECTIONS\n"
+                           "  --max-connects N CURLMOPT_MAXCONNECTS\n"
+                           "  --signal         leave CURLOPT_NOSIGNAL unset\n"
+                           "  --tick           a 1 ms timer of the host's beside it\n"
+                           "  --idle MS        afterwards, count what wakes the idle program\n"
+                           "  --close MS       close after so long with everything in flight\n"
+                           "  --loops N        so many loops, a thread each\n"
+                           "  --cpu N          run on this processor\n"
+                           "  --limit S        stop measuring after so long (60)\n";
 
 static struct options parse(int argc, char **argv) {
   struct options o = {.http = "1.1",
@@ -439,13 +438,13 @@ static struct options parse(int argc, char **argv) {
       const char *name;
       long *to;
     } numbers[] = {
-        {"--port", &o.port},         {"--in-flight", &o.in_flight},
-        {"--hosts", &o.hosts},       {"--count", &o.count},
-        {"--warm", &o.warm},         {"--body", &o.body},
-        {"--upload", &o.upload},     {"--delay", &o.delay},
+        {"--port", &o.port},           {"--in-flight", &o.in_flight},
+        {"--hosts", &o.hosts},         {"--count", &o.count},
+        {"--warm", &o.warm},           {"--body", &o.body},
+        {"--upload", &o.upload},       {"--delay", &o.delay},
         {"--max-total", &o.max_total}, {"--max-connects", &o.max_connects},
-        {"--idle", &o.idle_ms},      {"--close", &o.close_ms},
-        {"--loops", &o.loops},       {"--cpu", &o.cpu},
+        {"--idle", &o.idle_ms},        {"--close", &o.close_ms},
+        {"--loops", &o.loops},         {"--cpu", &o.cpu},
         {"--limit", &o.limit},
     };
     size_t n;

@@ -1,6 +1,6 @@
-/* The transfers on libev, in the shape of the example that libcurl's documentation carries: a watcher for each
-   socket, stopped and started whenever libcurl wants something else of it, and one timer. Messages are read after
-   every call. */
+/* The transfers on libev, in the shape of the example that libcurl's documentation carries: a
+   watcher for each socket, stopped and started whenever libcurl wants something else of it, and one
+   timer. Messages are read after every call. */
 #include "bench.h"
 
 #include <ev.h>

@@ -1,6 +1,6 @@
-/* The transfers on libevent, in the shape of the example that libcurl's documentation carries: an event for each
-   socket, put in anew whenever libcurl wants something else of it, and one timer event. Messages are read after
-   every call. */
+/* The transfers on libevent, in the shape of the example that libcurl's documentation carries: an
+   event for each socket, put in anew whenever libcurl wants something else of it, and one timer
+   event. Messages are read after every call. */
 #include "bench.h"
 
 #include <event2/event.h>

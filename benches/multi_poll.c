@@ -1,4 +1,5 @@
-/* The transfers in a loop around curl_multi_poll(): libcurl does the waiting, and looks at every transfer. */
+/* The transfers in a loop around curl_multi_poll(): libcurl does the waiting, and looks at every
+ * transfer. */
 #include "bench.h"
 
 #include <stdlib.h>

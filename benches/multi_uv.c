@@ -1,10 +1,11 @@
-/* The transfers in the shape of the libuv example that libcurl's documentation carries: a poll handle for each
-   announcement of a socket, uv_poll_start() at every call, uv_poll_stop() and uv_close() at the end, a record of
-   its own found through curl_multi_assign(), and a wait of 0 ms made 1 ms.
+/* The transfers in the shape of the libuv example that libcurl's documentation carries: a poll
+   handle for each announcement of a socket, uv_poll_start() at every call, uv_poll_stop() and
+   uv_close() at the end, a record of its own found through curl_multi_assign(), and a wait of 0 ms
+   made 1 ms.
 
-   Not taken over are what in the example is simply wrong and what would make it slower than it need be: here all
-   return values are looked at, the status of a poll handle is passed on, messages are read after every call and
-   before any handle is removed. */
+   Not taken over are what in the example is simply wrong and what would make it slower than it need
+   be: here all return values are looked at, the status of a poll handle is passed on, messages are
+   read after every call and before any handle is removed. */
 #include "bench.h"
 
 #include <stdlib.h>
@@ -81,11 +82,10 @@ static int on_socket(CURL *easy, curl_socket_t socket, int what, void *user, voi
     watch->poll.data = watch;
     check_multi("curl_multi_assign", curl_multi_assign(d->multi, socket, watch));
   }
-  check("uv_poll_start",
-        uv_poll_start(&watch->poll,
-                      (what & CURL_POLL_IN ? UV_READABLE : 0) |
-                          (what & CURL_POLL_OUT ? UV_WRITABLE : 0),
-                      on_poll));
+  check("uv_poll_start", uv_poll_start(&watch->poll,
+                                       (what & CURL_POLL_IN ? UV_READABLE : 0) |
+                                           (what & CURL_POLL_OUT ? UV_WRITABLE : 0),
+                                       on_poll));
   return 0;
 }
 

@@ -1,4 +1,5 @@
-/* The other end of every measurement: a server on the loopback device, one thread, made to be cheap.
+/* The other end of every measurement: a server on the loopback device, one thread, made to be
+   cheap.
 
      bench-server [--cpu N] [--certs DIR] [--streams N]
 
@@ -28,7 +29,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
-enum { HEAD = 2048, WHEEL = 4096, EVENTS = 512, BODY = 1 << 20 };
+enum { HEAD = 2048, WHEEL = 4096, EVENTS = 512, BODY = 1 << 20, LISTENERS = 8 };
 
 /* A place in the wheel: what is to be answered later. */
 struct later {
@@ -49,6 +50,11 @@ struct stream {
   struct wanted wanted;
   int32_t id;
   long left;
+};
+
+struct listener {
+  int fd;
+  bool tls;
 };
 
 enum state { READING, UPLOADING, WAITING, WRITING, HTTP2 };
@@ -241,9 +247,9 @@ static void write_answer(struct conn *c) {
 
 static void answer(struct conn *c) {
   c->head_sent = 0;
-  c->head_size = (size_t)snprintf(c->head, sizeof c->head,
-                                  "HTTP/1.1 200 OK\r\nContent-Length: %ld\r\n%s\r\n",
-                                  c->wanted.bytes, c->wanted.close ? "Connection: close\r\n" : "");
+  c->head_size =
+      (size_t)snprintf(c->head, sizeof c->head, "HTTP/1.1 200 OK\r\nContent-Length: %ld\r\n%s\r\n",
+                       c->wanted.bytes, c->wanted.close ? "Connection: close\r\n" : "");
   c->body_left = c->wanted.bytes;
   c->state = WRITING;
   write_answer(c);
@@ -369,8 +375,8 @@ static void flush_h2(struct conn *c) {
     drop(c);
 }
 
-static ssize_t read_body(nghttp2_session *h2, int32_t id, uint8_t *to, size_t room,
-                               uint32_t *flags, nghttp2_data_source *source, void *user) {
+static ssize_t read_body(nghttp2_session *h2, int32_t id, uint8_t *to, size_t room, uint32_t *flags,
+                         nghttp2_data_source *source, void *user) {
   struct stream *s = source->ptr;
   size_t part = (size_t)s->left < room ? (size_t)s->left : room;
 
@@ -542,11 +548,11 @@ static void serve(struct conn *c) {
     drop(c); /* gone while it waited for its answer */
 }
 
-static void accept_some(int listener, bool with_tls) {
+static void accept_some(const struct listener *listener) {
   int i, on = 1;
 
   for (i = 0; i < 64; i++) {
-    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     struct epoll_event e = {.events = EPOLLIN};
     struct conn *c;
 
@@ -558,7 +564,7 @@ static void accept_some(int listener, bool with_tls) {
       fatal("calloc");
     c->fd = fd;
     c->later.conn = c;
-    if (with_tls) {
+    if (listener->tls) {
       c->ssl = SSL_new(tls);
       c->handshaking = true;
       if (!c->ssl || !SSL_set_fd(c->ssl, fd))
@@ -595,11 +601,12 @@ static int listen_on_loopback(int *port) {
   socklen_t size = sizeof address;
   int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
+  address.sin_port = htons((uint16_t)*port);
   /* The whole of 127.0.0.0/8, and nothing that does not come over the loopback device. */
   if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3))
     fatal("SO_BINDTODEVICE");
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(fd, (struct sockaddr *)&address, size) || listen(fd, 4096) ||
+  if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) ||
+      bind(fd, (struct sockaddr *)&address, size) || listen(fd, 4096) ||
       getsockname(fd, (struct sockaddr *)&address, &size))
     fatal("listen");
   *port = ntohs(address.sin_port);
@@ -634,11 +641,11 @@ static void load_tls(const char *certs) {
 }
 
 int main(int argc, char **argv) {
-  /* Not connections, but told apart by address in the same way. */
-  static char stdin_mark, http_mark, https_mark;
+  static struct listener listeners[2][LISTENERS];
+  static char stdin_mark;
   struct epoll_event events[EVENTS], e = {.events = EPOLLIN};
   struct rlimit limit;
-  int http, https = -1, http_port, https_port = 0, cpu = -1, i;
+  int ports[2] = {0, 0}, cpu = -1, i, j;
   const char *certs = NULL;
 
   for (i = 1; i + 1 < argc; i += 2) {
@@ -663,21 +670,23 @@ int main(int argc, char **argv) {
   for (i = 0; i < WHEEL; i++)
     wheel[i].next = wheel[i].prev = &wheel[i];
   ep = epoll_create1(EPOLL_CLOEXEC);
-  http = listen_on_loopback(&http_port);
-  if (certs) {
+  if (certs)
     load_tls(certs);
-    https = listen_on_loopback(&https_port);
+  /* Several for one port, so that many thousand connections may come at once: the kernel lets no
+     more than somaxconn wait at one. */
+  for (i = 0; i < (certs ? 2 : 1); i++) {
+    for (j = 0; j < LISTENERS; j++) {
+      listeners[i][j].fd = listen_on_loopback(&ports[i]);
+      listeners[i][j].tls = i;
+      e.data.ptr = &listeners[i][j];
+      if (epoll_ctl(ep, EPOLL_CTL_ADD, listeners[i][j].fd, &e))
+        fatal("epoll_ctl");
+    }
   }
-  e.data.ptr = &http_mark;
-  if (epoll_ctl(ep, EPOLL_CTL_ADD, http, &e))
-    fatal("epoll_ctl");
-  e.data.ptr = &https_mark;
-  if (https >= 0 && epoll_ctl(ep, EPOLL_CTL_ADD, https, &e))
-    fatal("epoll_ctl");
   e.data.ptr = &stdin_mark;
   if (epoll_ctl(ep, EPOLL_CTL_ADD, STDIN_FILENO, &e))
     fatal("standard input must be a pipe");
-  printf("{\"http\":%d,\"https\":%d}\n", http_port, https_port);
+  printf("{\"http\":%d,\"https\":%d}\n", ports[0], ports[1]);
   fflush(stdout);
 
   for (;;) {
@@ -687,10 +696,8 @@ int main(int argc, char **argv) {
       void *what = events[i].data.ptr;
       struct conn *c = what;
 
-      if (what == &http_mark) {
-        accept_some(http, false);
-      } else if (what == &https_mark) {
-        accept_some(https, true);
+      if (what >= (void *)listeners && what < (void *)(listeners + 2)) {
+        accept_some(what);
       } else if (what == &stdin_mark) {
         if (read(STDIN_FILENO, scratch, sizeof scratch) <= 0)
           return 0;

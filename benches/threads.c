@@ -1,5 +1,5 @@
-/* The transfers through curl_easy_perform(), a thread for each that is in flight. There is no loop, so there is no
-   host's timer either. */
+/* The transfers through curl_easy_perform(), a thread for each that is in flight. There is no loop,
+   so there is no host's timer either. */
 #include "bench.h"
 
 #include <pthread.h>
