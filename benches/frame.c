@@ -15,7 +15,7 @@
 struct options {
   const char *host, *cacert, *http;
   long port, hosts, in_flight, warm, count, body, delay, upload, limit, cpu, loops, idle_ms,
-      close_ms, max_total, max_connects;
+      close_ms, max_total, max_connects, dns_seconds;
   bool tls, fresh, tick, burst, no_signal;
 };
 
@@ -153,6 +153,8 @@ static void set_up(struct workload *w, size_t i, const struct curl_slist *header
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, slot);
   curl_easy_setopt(easy, CURLOPT_PROXY, "");
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, (long)o->no_signal);
+  if (o->dns_seconds)
+    curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, o->dns_seconds);
   if (o->fresh)
     curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
   if (o->tls) {
@@ -411,6 +413,7 @@ static const char HELP[] = "usage: %s --port N [option ...]\n"
                            "  --fresh          a new connection for each transfer\n"
                            "  --max-total N    CURLMOPT_MAX_TOTAL_CONNECTIONS\n"
                            "  --max-connects N CURLMOPT_MAXCONNECTS\n"
+                           "  --dns-seconds N  CURLOPT_DNS_CACHE_TIMEOUT; -1 is for ever\n"
                            "  --signal         leave CURLOPT_NOSIGNAL unset\n"
                            "  --tick           a 1 ms timer of the host's beside it\n"
                            "  --idle MS        afterwards, count what wakes the idle program\n"
@@ -438,13 +441,21 @@ static struct options parse(int argc, char **argv) {
       const char *name;
       long *to;
     } numbers[] = {
-        {"--port", &o.port},           {"--in-flight", &o.in_flight},
-        {"--hosts", &o.hosts},         {"--count", &o.count},
-        {"--warm", &o.warm},           {"--body", &o.body},
-        {"--upload", &o.upload},       {"--delay", &o.delay},
-        {"--max-total", &o.max_total}, {"--max-connects", &o.max_connects},
-        {"--idle", &o.idle_ms},        {"--close", &o.close_ms},
-        {"--loops", &o.loops},         {"--cpu", &o.cpu},
+        {"--port", &o.port},
+        {"--in-flight", &o.in_flight},
+        {"--hosts", &o.hosts},
+        {"--count", &o.count},
+        {"--warm", &o.warm},
+        {"--body", &o.body},
+        {"--upload", &o.upload},
+        {"--delay", &o.delay},
+        {"--max-total", &o.max_total},
+        {"--max-connects", &o.max_connects},
+        {"--dns-seconds", &o.dns_seconds},
+        {"--idle", &o.idle_ms},
+        {"--close", &o.close_ms},
+        {"--loops", &o.loops},
+        {"--cpu", &o.cpu},
         {"--limit", &o.limit},
     };
     size_t n;

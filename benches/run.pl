@@ -46,10 +46,11 @@ my @WORKLOADS = (
   ['keep2000x1', '2,000 at once, 1 host', '--in-flight 2000 --warm 4000 --count 10000', [@LOOPS, 'multi_poll']],
   ['keep2000', '2,000 at once, 2,000 hosts', '--in-flight 2000 --hosts 2000 --warm 4000 --count 20000',
     [@LOOPS, 'multi_poll']],
-  ['keep10000', '10,000 at once, 2,000 hosts', '--in-flight 10000 --hosts 2000 --warm 10000 --count 30000',
+  ['keep10000', '10,000 at once, 2,000 hosts', '--in-flight 10000 --hosts 2000 --warm 10000 --count 30000 --max-connects 20000',
     [@LOOPS, 'multi_poll']],
-  ['keep19000', '19,000 at once, 2,000 hosts', '--in-flight 19000 --hosts 2000 --warm 19000 --count 38000',
+  ['keep19000', '19,000 at once, 2,000 hosts', '--in-flight 19000 --hosts 2000 --warm 19000 --count 38000 --max-connects 20000',
     [@LOOPS, 'multi_poll']],
+  ['burst', '10,000 once, 2,000 hosts', '--burst --in-flight 10000 --hosts 2000', [@LOOPS, 'multi_poll']],
   ['fresh', 'new connections, 100 at once', '--in-flight 100 --warm 200 --count 6000 --fresh', \@ALL],
   ['fresh2000', 'new connections, 2,000 at once, 2,000 hosts',
     '--in-flight 2000 --hosts 2000 --warm 2000 --count 8000 --fresh', \@LOOPS],
@@ -68,7 +69,7 @@ my @WORKLOADS = (
 );
 # On the system's libraries, too: where the versions of libuv and libcurl make a difference.
 my %HOST = map { $_ => 1 } qw(seq keep200 keep19000 fresh);
-my %LARGE = map { $_ => 1 } qw(keep10000 keep19000 h2_50000 queue);
+my %LARGE = map { $_ => 1 } qw(burst keep10000 keep19000 h2_50000 queue);
 
 # ---- running ----
 
@@ -98,6 +99,7 @@ sub arguments {
   my $ports = start_server(!$how{free});
   my $tls = $text =~ s/--tls/--tls build\/certs\/ca.pem/;
   my @arguments = ('--port', $tls ? $ports->{https} : $ports->{http}, split ' ', $text);
+  push @arguments, '--limit', 30 unless $text =~ /--limit/;
   push @arguments, '--cpu', 0 if !$how{free} && $cores > 1;
   return @arguments;
 }
@@ -328,7 +330,7 @@ sub measure_all {
       }
       $results{ratios}{embedded}{$name} = measure_ratio('embedded', $name, $text, $drivers, $turns);
       next if $quick || !$HOST{$name};
-      $results{ratios}{host}{$name} = measure_ratio('host', $name, $text . ' --limit 30',
+      $results{ratios}{host}{$name} = measure_ratio('host', $name, $text,
         [grep { !/threads|multi_poll/ } @$drivers], min($turns, 3));
     }
   }
