@@ -3,7 +3,7 @@
 #
 #   run.pl                 everything
 #   run.pl --quick         the ratios that matter, in under two minutes; writes nothing
-#   run.pl --only a,b      some parts: ratios syscalls instructions timer idle close loops
+#   run.pl --only a,b      some parts: ratios syscalls instructions timer idle close loops settings
 #   run.pl --repeat N      how often each program runs in turn (5)
 #   run.pl --render        print and write again what was measured last
 #
@@ -66,6 +66,19 @@ my @WORKLOADS = (
     '--http 2 --in-flight 50000 --hosts 500 --warm 50000 --count 100000 --delay 20', [qw(uvcurl multi_uv epoll libevent)]],
   ['queue', '100,000 behind a limit of 100 connections',
     '--burst --in-flight 100000 --max-total 100 --max-connects 100', [qw(uvcurl multi_uv epoll libevent)]],
+);
+# What libcurl itself takes without a setting and with it; all through uvcurl. docs/scaling.md has the reasons.
+my @SETTINGS = (
+  ['10,000 once, 2,000 hosts: CURLMOPT_MAXCONNECTS 10,000', '--burst --in-flight 10000 --hosts 2000',
+    '--burst --in-flight 10000 --hosts 2000 --max-connects 10000'],
+  ['2,000 at once, 2,000 hosts: CURLOPT_DNS_CACHE_TIMEOUT -1', '--in-flight 2000 --hosts 2000 --warm 4000 --count 20000',
+    '--in-flight 2000 --hosts 2000 --warm 4000 --count 20000 --dns-seconds -1'],
+  ['4,000 at once to 1 host: the same to 400 hosts', '--in-flight 4000 --warm 4000 --count 12000 --max-connects 4000',
+    '--in-flight 4000 --hosts 400 --warm 4000 --count 12000 --max-connects 4000'],
+  ['5,000 at once, 50 hosts: HTTP/2 instead of HTTP/1.1', '--in-flight 5000 --hosts 50 --warm 5000 --count 20000 --max-connects 5000',
+    '--http 2 --in-flight 5000 --hosts 50 --warm 5000 --count 20000'],
+  ['10,000 once, 200 hosts: CURLMOPT_MAX_TOTAL_CONNECTIONS 500', '--burst --in-flight 10000 --hosts 200 --max-connects 10000',
+    '--burst --in-flight 10000 --hosts 200 --max-total 500 --max-connects 500'],
 );
 # On the system's libraries, too: where the versions of libuv and libcurl make a difference.
 my %HOST = map { $_ => 1 } qw(seq keep200 keep19000 fresh);
@@ -377,6 +390,21 @@ sub measure_all {
       }
     }
   }
+  if (wanted('settings') && !$quick) {
+    for my $at (0 .. $#SETTINGS) {
+      my (undef, $one, $other) = @{ $SETTINGS[$at] };
+      for my $turn (1 .. min($repeat, 3)) {
+        my @pair;
+        for my $side ($turn % 2 ? (0, 1) : (1, 0)) {
+          progress("settings $at $turn");
+          $pair[$side] = run('embedded', 'uvcurl', $side ? $other : $one);
+        }
+        next unless $pair[0] && $pair[1];
+        push @{ $results{settings}{$at} }, { map { my $i = $_;
+          ($i ? 'with' : 'without') => ($pair[$i]{user_us} + $pair[$i]{system_us}) / $pair[$i]{transfers} } 0, 1 };
+      }
+    }
+  }
   progress('');
 }
 
@@ -560,6 +588,20 @@ sub show_rest {
   }
 }
 
+sub show_settings {
+  my $all = $results{settings} or return;
+  my @rows;
+  for my $at (sort { $a <=> $b } grep { $_ <= $#SETTINGS } keys %$all) {
+    my @ratios = map { $_->{with} / $_->{without} } @{ $all->{$at} };
+    push @rows, [$SETTINGS[$at][0], number(median(map { $_->{without} } @{ $all->{$at} })) . ' us',
+      sprintf('%.2f (%.2f-%.2f)', median(@ratios), min(@ratios), max(@ratios))];
+  }
+  return unless @rows;
+  line("**What settings of libcurl's change**, CPU per transfer through uvcurl, $results{versions}{embedded}; see [scaling](scaling.md)");
+  line();
+  table(['load: setting', 'without', 'with, divided by without'], @rows);
+}
+
 # What the project has set itself, and where it stands.
 sub show_goals {
   my @rows;
@@ -711,6 +753,7 @@ sub show {
   show_instructions();
   show_timer();
   show_rest();
+  show_settings();
 }
 
 sub write_page {
