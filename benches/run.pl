@@ -290,10 +290,26 @@ sub measure_instructions {
   return { map { $_ => ($costs[1]{$_} - ($costs[0]{$_} // 0)) / ($lengths[1] - $lengths[0]) } keys %{ $costs[1] } };
 }
 
+my @PARTS = qw(ratios syscalls instructions timer idle close loops settings);
 my %results;
 
+sub read_kept {
+  open my $in, '<', $kept or return;
+  return %{ decode_json(do { local $/; <$in> }) };
+}
+
+# After each part, so that a run that is broken off has not been for nothing.
+sub keep {
+  return if $quick;
+  open my $to, '>', $kept or die "$kept: $!\n";
+  print $to JSON::PP->new->canonical->encode(\%results);
+  close $to or die "$kept: $!\n";
+}
+
 sub measure_all {
-  %results = (machine => machine(), ratios => {}, syscalls => {}, instructions => {}, timer => {});
+  my %before = read_kept();
+  %results = map { $_ => $only{$_} || !%only || !$before{$_} ? {} : $before{$_} } @PARTS;
+  $results{machine} = machine();
   start_server(1);
   my ($first) = run('embedded', 'uvcurl', '--count 10');
   my ($host) = run('host', 'uvcurl', '--count 10');
@@ -310,12 +326,14 @@ sub measure_all {
         for my $w (['keep100', '--in-flight 100 --delay 5'], ['fresh', '--in-flight 100 --fresh --delay 5'],
           ['seq', '--in-flight 1 --delay 1'], ['tls', '--in-flight 100 --tls --delay 5']) {
           next if $quick && $w->[0] !~ /keep|fresh/;
+          next if $driver =~ /poll|threads/ && $w->[0] ne 'keep100';
           my $calls = measure_syscalls($libs, $driver, $w->[1]);
           $results{syscalls}{$libs}{ $w->[0] }{$driver} = $calls if $calls;
         }
       }
     }
   }
+  keep();
   if (wanted('instructions')) {
     for my $driver ($quick ? qw(uvcurl multi_uv) : @LOOPS) {
       my $cost = measure_instructions('embedded', $driver, '--in-flight 100');
@@ -342,11 +360,13 @@ sub measure_all {
         $text =~ s/--count (?:8|6)000/--count 3000/;
       }
       $results{ratios}{embedded}{$name} = measure_ratio('embedded', $name, $text, $drivers, $turns);
+      keep();
       next if $quick || !$HOST{$name};
       $results{ratios}{host}{$name} = measure_ratio('host', $name, $text,
         [grep { !/threads|multi_poll/ } @$drivers], min($turns, 3));
     }
   }
+  keep();
   if (wanted('timer') && !$quick) {
     # At a load that leaves the loop some rest, and at full load.
     for my $w (['rest', '--in-flight 100 --delay 20 --warm 500 --count 8000 --tick'],
@@ -361,12 +381,14 @@ sub measure_all {
       }
     }
   }
+  keep();
   if (wanted('idle') && !$quick) {
     for my $driver (@LOOPS, 'multi_poll') {
       progress("idle $driver");
       $results{idle}{$driver} = run('embedded', $driver, idle_work());
     }
   }
+  keep();
   if (wanted('close') && !$quick) {
     for my $driver (@LOOPS) {
       for my $turn (1 .. min($repeat, 3)) {
@@ -376,6 +398,7 @@ sub measure_all {
       }
     }
   }
+  keep();
   if (wanted('loops') && !$quick) {
     for my $w (['plain', '--in-flight 100 --warm 2000 --count 20000'],
       ['tls', '--tls --in-flight 20 --warm 50 --count 500 --fresh'],
@@ -390,6 +413,7 @@ sub measure_all {
       }
     }
   }
+  keep();
   if (wanted('settings') && !$quick) {
     for my $at (0 .. $#SETTINGS) {
       my (undef, $one, $other) = @{ $SETTINGS[$at] };
@@ -564,9 +588,9 @@ sub show_rest {
   my @rows;
   my @drivers = grep { $results{idle}{$_} || $results{close}{$_} } @ALL;
   push @rows, ['wake-ups in 10 s, idle, 1,000 pooled connections', map { $results{idle}{$_}{idle_wakeups} } @drivers]
-    if $results{idle};
+    if %{ $results{idle} // {} };
   push @rows, ['ms to close with 10,000 in flight', map { number(median(@{ $results{close}{$_} // [] })) } @drivers]
-    if $results{close};
+    if %{ $results{close} // {} };
   if (@rows) {
     line('**At rest, and at the end**');
     line();
@@ -589,7 +613,7 @@ sub show_rest {
 }
 
 sub show_settings {
-  my $all = $results{settings} or return;
+  my $all = $results{settings} // {};
   my @rows;
   for my $at (sort { $a <=> $b } grep { $_ <= $#SETTINGS } keys %$all) {
     my @ratios = map { $_->{with} / $_->{without} } @{ $all->{$at} };
@@ -770,18 +794,8 @@ sub write_page {
 }
 
 make_path('build/bench');
-if ($render || (%only && -e $kept)) {
-  open my $in, '<', $kept or die "$kept: $!\n";
-  my $before = decode_json(do { local $/; <$in> });
-  if ($render) {
-    %results = %$before;
-  } else {
-    measure_all();
-    # What was not measured now stays as it was.
-    for my $part (keys %$before) {
-      $results{$part} = $before->{$part} if !$results{$part} || (ref $results{$part} && !%{ $results{$part} });
-    }
-  }
+if ($render) {
+  %results = read_kept() or die "$kept: nothing has been measured yet\n";
 } else {
   measure_all();
 }
@@ -790,9 +804,7 @@ print "$_\n" for @lines;
 if ($quick) {
   printf "%.0f s\n", time - $begun;
 } else {
-  open my $keep, '>', $kept or die "$kept: $!\n";
-  print $keep JSON::PP->new->canonical->encode(\%results);
-  close $keep or die "$kept: $!\n";
+  keep();
   plots();
   write_page();
   printf "%s and its plots written, %.0f s\n", $out, time - $begun;
