@@ -160,6 +160,9 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
 
+cross-check: ## build for 64-bit ARM, and run that under emulation (Debian, Ubuntu)
+	@sh tools/cross-check.sh
+
 # ---- upkeep ----
 
 header: ## write include/uvcurl.h from the sources
@@ -181,4 +184,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake examples demo install packages uninstall test $(TESTS) header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake examples demo install packages uninstall test $(TESTS) cross-check header bindings lint docs clean
