@@ -179,7 +179,7 @@ $(EMBEDDED_SO): $(EMBEDDED)/lib/libuvcurl.a
 	@cargo rustc --quiet --locked --release --lib --crate-type cdylib --target-dir target
 	@cp target/release/libuvcurl.so $@
 
-test-consumers: $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc $(EMBEDDED_SO) ## programs outside the tree: CMake, pkg-config, dlopen, Lua; the copy guard
+test-consumers: $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc $(EMBEDDED_SO) packages ## programs outside the tree: CMake, pkg-config, dlopen, Lua, packages; the copy guard
 	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --limit 600 \
 	  --result $(RESULTS)/test-consumers.count $(wildcard c-tests/consumer/*.sh)
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Two copies of libuv or libcurl in one process are refused, and one is not, however it was linked. The rows are those of
-# docs/design.md, "Two copies of a library"; where a row is accepted, transfers are run on it.
+# docs/linking.md, "Two copies"; where a row is accepted, transfers are run on it.
 set -u
 cases="system_shared system_static system_threads embedded_shared embedded_shared_plain embedded_static_before_system
   embedded_static_after_system libcurl_gnutls libcurl_gnutls_dlopen merged_literals static_libuv_in_program
