@@ -97,7 +97,7 @@ uninstall: ## remove what install has installed
 
 # ---- tests ----
 
-TESTS = test-rust test-c test-asan test-valgrind
+TESTS = test-rust test-c test-asan test-valgrind test-consumers
 
 test: setup ## every test; the last line counts them
 	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)
@@ -160,6 +160,29 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
 
+# ---- programs of others ----
+
+HOST = build/consumers/host
+HOST_PREFIX = build/consumers/prefix
+# cargo's own shared library, with a libuv and a libcurl inside: what the copy guard is there for.
+EMBEDDED_SO = build/consumers/embedded/libuvcurl.so.0
+
+$(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc: $(RUST_SOURCES) CMakeLists.txt $(wildcard cmake/*)
+	@echo "building libuvcurl on the libuv and libcurl of the system"
+	@mkdir -p $(HOST) && rm -rf $(HOST_PREFIX)
+	@{ cmake -S . -B $(HOST) -DCMAKE_INSTALL_LIBDIR=lib && cmake --build $(HOST) && \
+	  cmake --install $(HOST) --prefix $(HOST_PREFIX); } >$(HOST).log 2>&1 || { cat $(HOST).log; exit 1; }
+
+# After the archive: the two builds share what cargo has compiled.
+$(EMBEDDED_SO): $(EMBEDDED)/lib/libuvcurl.a
+	@mkdir -p $(@D)
+	@cargo rustc --quiet --locked --release --lib --crate-type cdylib --target-dir target
+	@cp target/release/libuvcurl.so $@
+
+test-consumers: $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc $(EMBEDDED_SO) packages ## programs outside the tree: CMake, pkg-config, dlopen, Lua, packages; the copy guard
+	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --limit 600 \
+	  --result $(RESULTS)/test-consumers.count $(wildcard c-tests/consumer/*.sh)
+
 cross-check: ## build for 64-bit ARM, and run that under emulation (Debian, Ubuntu)
 	@sh tools/cross-check.sh
 
@@ -175,7 +198,7 @@ lint: ## formatting, clippy
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
 	@if command -v clang-format-14 >/dev/null 2>&1; then \
-	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.h examples/*.c examples/*.h; \
+	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.cpp c-tests/*/*.h examples/*.c examples/*.h; \
 	else echo "clang-format-14 is not installed: C sources not checked"; fi
 
 docs: ## the Rust side, for those who work on it

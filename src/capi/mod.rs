@@ -102,7 +102,7 @@ pub const UVCURL_EASY_UNTOUCHED: uvcurl_option = 1;
 pub unsafe extern "C" fn uvcurl_new(r#loop: *mut uv_loop_t, out: *mut *mut uvcurl_t) -> c_int {
     guard(error::UVCURL_E_INTERNAL, || {
         // SAFETY: the host's contract: pointers are NULL or valid for their type.
-        status(unsafe { new(r#loop, out) })
+        status(unsafe { new(r#loop, out, None) })
     })
 }
 
@@ -122,12 +122,8 @@ pub unsafe extern "C" fn uvcurl_new_checked(
         if curl_info.is_null() {
             return error::EINVAL;
         }
-        // libcurl answers with the address of a static struct, one in each copy of it.
-        if curl_info as usize != sys::VERSION_INFO.address {
-            return error::UVCURL_E_LIBCURL_MISMATCH;
-        }
         // SAFETY: the host's contract: pointers are NULL or valid for their type.
-        status(unsafe { new(r#loop, out) })
+        status(unsafe { new(r#loop, out, Some(curl_info as usize)) })
     })
 }
 
@@ -425,13 +421,22 @@ unsafe fn set_referenced(uc: *mut uvcurl_t, referenced: bool) {
 
 /// # Safety
 /// The pointers are NULL or valid; the loop is initialised.
-unsafe fn new(raw: *mut uv_loop_t, out: *mut *mut uvcurl_t) -> Result<(), c_int> {
+unsafe fn new(
+    raw: *mut uv_loop_t,
+    out: *mut *mut uvcurl_t,
+    curl_info: Option<usize>,
+) -> Result<(), c_int> {
     if raw.is_null() || out.is_null() {
         return Err(error::EINVAL);
     }
     // SAFETY: the caller's promise.
     if unsafe { sys::foreign_loop(raw)? } {
         return Err(error::UVCURL_E_LIBUV_MISMATCH);
+    }
+    // libcurl answers with the address of a static struct, one in each copy of it. After libuv: where both are wrong, as with
+    // an embedded shared library, the program hears of the same one from either function.
+    if curl_info.is_some_and(|theirs| theirs != sys::VERSION_INFO.address) {
+        return Err(error::UVCURL_E_LIBCURL_MISMATCH);
     }
     sys::global_init()?;
     let multi = Multi::new()?;
