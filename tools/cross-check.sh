@@ -108,6 +108,8 @@ done
 aarch64-linux-gnu-gcc --sysroot="$sysroot" -std=gnu11 -Iinclude examples/hello.c "$cross/build/libuvcurl.a" -luv -lcurl \
   -o "$cross/hello-static"
 
+# The last run's port would be taken for this one's.
+rm -f "$cross/port"
 perl -MIO::Socket::INET -e '
   $| = 1;
   my $l = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1") or die;
