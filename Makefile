@@ -183,6 +183,11 @@ test-consumers: $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc $(EMBEDDED_SO) packages #
 	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --limit 600 \
 	  --result $(RESULTS)/test-consumers.count $(wildcard c-tests/consumer/*.sh)
 
+test-clean-root: packages ## the .deb files in a Debian of its own, by debootstrap (root, a mirror, minutes)
+	@command -v debootstrap >/dev/null || { echo "please install debootstrap"; exit 1; }
+	@sh tools/with-servers.sh perl tools/c-suite.pl --limit 1800 --result $(RESULTS)/test-clean-root.count \
+	  c-tests/consumer/slow/clean_root.sh
+
 cross-check: ## build for 64-bit ARM, and run that under emulation (Debian, Ubuntu)
 	@sh tools/cross-check.sh
 
@@ -207,4 +212,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake examples demo install packages uninstall test $(TESTS) cross-check header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake examples demo install packages uninstall test $(TESTS) test-clean-root cross-check header bindings lint docs clean

@@ -3,7 +3,7 @@
 #
 # A case runs under `set -ex` in a folder of its own, outside the source tree, with copies of the programs in src/.
 # shellcheck shell=sh
-root=$(cd "$(dirname "$0")/../.." && pwd)
+root=$(cd "$(dirname "$0")" && while [ ! -e Cargo.toml ]; do cd ..; done && pwd)
 # What `make test-consumers` has installed and built; no case writes there.
 prefix=$root/build/consumers/prefix
 embedded=$root/build/embedded
