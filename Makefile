@@ -131,6 +131,16 @@ endef
 $(eval $(call suite,$(EMBEDDED),build/c-tests,))
 $(eval $(call suite,$(EMBEDDED_ASAN),build/c-tests-asan,-fsanitize=address -fno-omit-frame-pointer))
 
+# One cell of the matrix, for tools/matrix.pl.
+ifdef CELL
+$(eval $(call suite,build/matrix/$(CELL)/embedded,build/matrix/$(CELL)/c-tests,))
+
+build/matrix/$(CELL)/embedded/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl tools/matrix.pl tools/matrix.lock
+	@perl tools/matrix.pl library $(CELL)
+
+matrix-programs: $(addprefix build/matrix/$(CELL)/c-tests/,$(C_TESTS) $(CXX_TESTS))
+endif
+
 test-c: $(EMBEDDED)/lib/libuvcurl.a ## the C interface, from C, C++ and sh, against real servers
 	@$(MAKE) --no-print-directory $(addprefix build/examples/,$(EXAMPLES)) \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
@@ -159,6 +169,18 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	@UVCURL_TEST_SLOWDOWN=10 sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) \
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
+
+# ---- other versions of libuv and libcurl ----
+
+MATRIX = perl tools/matrix.pl run --jobs $(JOBS)
+.PHONY: matrix matrix-corners matrix-programs
+
+matrix: ## the C suite over every libcurl and every libuv of docs/compatibility.md; FULL=1: all pairs; CELLS='curl-8.9.0+uv-1.48.0'
+	@MAKE="$(MAKE)" $(MATRIX) $(if $(TABLE),--table) $(or $(CELLS),$(if $(FULL),all,axes))
+
+matrix-corners: ## the C suite over the two pairs that differ most from the default
+	@mkdir -p $(RESULTS)
+	@MAKE="$(MAKE)" $(MATRIX) --result $(RESULTS)/matrix-corners.count corners
 
 # ---- upkeep ----
 

@@ -312,8 +312,8 @@ fn select_bits(events: Events) -> c_int {
 }
 
 /// `curl_multi_get_offt` is newer (8.16) than the oldest libcurl that may be linked, so it is looked up at run time where
-/// libcurl is shared, and named directly where it is the embedded one.
-#[cfg(feature = "bundled")]
+/// libcurl is shared, and named directly where it is an embedded one that has it.
+#[cfg(all(feature = "bundled", has_multi_get_offt))]
 fn find_get_offt() -> Option<GetOfft> {
     extern "C" {
         fn curl_multi_get_offt(multi: *mut c::CURLM, info: c_int, value: *mut i64) -> c::CURLMcode;
@@ -335,7 +335,10 @@ fn find_get_offt() -> Option<GetOfft> {
     Some(unsafe { std::mem::transmute::<*mut c_void, GetOfft>(found) })
 }
 
-#[cfg(all(not(feature = "bundled"), not(unix)))]
+#[cfg(any(
+    all(feature = "bundled", not(has_multi_get_offt)),
+    all(not(feature = "bundled"), not(unix))
+))]
 fn find_get_offt() -> Option<GetOfft> {
     None
 }
