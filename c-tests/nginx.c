@@ -157,6 +157,9 @@ static void put_and_get(enum port port) {
   fixture f;
   fixture_open_bare(&f);
   for (int i = 0; i < 3; i++) {
+    /* curl#14870: 8.10.0 does not end the stream, in curl_easy_perform() neither. */
+    if (port == H2 && sizes[i] == 0 && curl_number() == 0x080a00)
+      continue;
     struct source s = {0, sizes[i]};
     snprintf(path, sizeof path, "/upload/%d-%d-%d", (int)getpid(), port, i);
     transfer *t = new_transfer(&f, port, path);
@@ -328,7 +331,8 @@ TEST(shutdown_without_a_transfer) {
     if (test_descriptors() - base > most)
       most = test_descriptors() - base;
   }
-  CHECK_BETWEEN(most, 1, 6);
+  /* curl#22282: in 8.21 they wait for something else to happen. */
+  CHECK_BETWEEN(most, 1, curl_number() == 0x081500 ? 25 : 6);
   expect_quiet(&f);
   fixture_close(&f);
 }

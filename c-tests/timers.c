@@ -313,7 +313,7 @@ TEST(huge_timeouts_do_not_fire) {
     CHECK_INT(t->done, 0);
     CHECK_BETWEEN(turns, 1, 100);
     /* 12 days and more: libuv was asked for all of it, as far as libcurl itself goes. */
-    CHECK_BETWEEN(longest_ms, INT_MAX / 2 - 60000L * test_slowdown(), LONG_MAX);
+    CHECK(longest_ms >= (uint64_t)(INT_MAX / 2 - 60000L * test_slowdown()));
     server_release(f.server);
     fixture_run(&f);
     CHECK_INT(t->status, 0);
@@ -613,6 +613,11 @@ TEST(rate_limit) {
 
 /* ---- transfers that wait behind a connection limit (S10, promise 6) ---- */
 
+static void need_pending_timeouts(void) {
+  if (curl_number() < 0x080800)
+    SKIP("libcurl before 8.8 looks at no timeout of a transfer without a connection (curl#13227)");
+}
+
 static void expect_pending_timeout(fixture *f, transfer *a, transfer *b) {
   CHECK_INT(curl_easy_setopt(b->easy, CURLOPT_TIMEOUT_MS, 300L), CURLE_OK);
   begin(f, a);
@@ -635,6 +640,7 @@ static void expect_pending_timeout(fixture *f, transfer *a, transfer *b) {
 }
 
 TEST(pending_behind_total_limit) {
+  need_pending_timeouts();
   fixture f;
   open_loop(&f, NULL);
   transfer *a = transfer_new(&f, "/hold/10"), *b = transfer_new(&f, "/bytes/10");
@@ -646,6 +652,7 @@ TEST(pending_behind_total_limit) {
 }
 
 TEST(pending_behind_host_limit) {
+  need_pending_timeouts();
   fixture f;
   open_loop(&f, NULL);
   transfer *a = transfer_new(&f, "/hold/10"), *b = transfer_new(&f, "/bytes/10");
@@ -658,6 +665,7 @@ TEST(pending_behind_host_limit) {
 
 /* More sockets than transfers: idle connections that are being shut down, and such. */
 TEST(pending_while_others_have_several_sockets) {
+  need_pending_timeouts();
   char url[200], map[200];
   fixture f;
   open_loop(&f, &(server_options){.listen_v6 = 1});
@@ -741,11 +749,13 @@ static void expect_pending_beside_a_busy_one(const char *busy_path) {
 }
 
 TEST(pending_beside_a_busy_transfer) {
+  need_pending_timeouts();
   expect_pending_beside_a_busy_one("/trickle/100000000/1000/1");
 }
 
 /* The deadline passes inside libcurl, while it works for somebody else. */
 TEST(pending_beside_a_blocking_callback) {
+  need_pending_timeouts();
   write_blocks_ms = 30;
   expect_pending_beside_a_busy_one("/trickle/100000000/10/1");
 }

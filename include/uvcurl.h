@@ -353,6 +353,16 @@ unsigned int uvcurl_version(void);
  */
 const char *uvcurl_version_string(void);
 
+/**
+ * What is known against the libcurl that is running, for a program to log when it starts.
+ *
+ * It names the version, each bug that a program may meet, where libcurl's developers or others describe it, and what
+ * uvcurl does about it or the program can do. A system's libcurl may have the fix and keep the old number.
+ *
+ * \return a text that stays valid; NULL if nothing is known
+ */
+const char *uvcurl_libcurl_warning(void);
+
 #ifdef __cplusplus
 } /* extern "C" */
 #endif

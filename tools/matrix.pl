@@ -4,6 +4,7 @@
 #   matrix.pl library CELL     builds it into build/matrix/CELL/embedded
 #   matrix.pl run [--jobs N] [--result FILE] [--table] CELL ...
 #                              runs the C suite in each and prints a row per cell; --table: also into docs/compatibility.md
+#   matrix.pl lock CELL ...    adds to tools/matrix.lock what these cells have been built from
 #
 # A cell is named like curl-8.10.0+uv-1.44.2. For a CELL may stand `axes` (every libcurl on the newest libuv, every libuv
 # on the newest libcurl, oldest on oldest), `corners` (two, for every test run) or `all` (every pair). tools/matrix.lock
@@ -150,6 +151,19 @@ sub table {
   spill($file, $head . $new . $tail);
 }
 
+# Packages of all the cells' lock files in one: cargo prefers a version that it finds there to a newer one.
+sub lock_cells {
+  my %packages;
+  for my $file ('tools/matrix.lock', map { "build/matrix/$_/crate/Cargo.lock" } @_) {
+    for my $package (slurp($file) =~ /^(\[\[package\]\]\n(?:(?!\[\[).+\n)+)/mg) {
+      my ($id) = $package =~ /^(name = .*\nversion = .*)$/m;
+      $packages{$id} //= $package;
+    }
+  }
+  delete @packages{ grep { /"uvcurl"/ } keys %packages };
+  spill('tools/matrix.lock', join "\n", "# Written by matrix.pl lock.\nversion = 4\n", map { $packages{$_} } sort keys %packages);
+}
+
 if ($command eq 'library') {
   library($_) for @arguments;
 } elsif ($command eq 'run') {
@@ -174,6 +188,8 @@ if ($command eq 'library') {
   print "$passed passed, $failed failed, $skipped skipped\n";
   spill($result, "$passed $failed $skipped\n") if defined $result;
   exit($failed ? 1 : 0);
+} elsif ($command eq 'lock') {
+  lock_cells(@arguments);
 } else {
   die "see the head of this file\n";
 }
