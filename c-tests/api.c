@@ -635,6 +635,44 @@ TEST(version) {
   CHECK_STR(UVCURL_VERSION, text);
 }
 
+/* The libcurls of the matrix, and what is known against each, written down once more. */
+TEST(warning_about_libcurl) {
+  static const struct {
+    unsigned number;
+    int sentences;
+    const char *reports[7];
+  } known[] = {
+      {0x075500, 5, {"curl#8515", "lib/http2.c", "curl#13227", "curl#14976", "curl#17636"}},
+      {0x075801, 4, {"CURLOPT_QUICK_EXIT", "curl#13227", "curl#14976", "curl#17636"}},
+      {0x080400, 4, {"CURLOPT_QUICK_EXIT", "curl#13227", "curl#14976", "curl#17636"}},
+      {0x080900, 5, {"CURLOPT_QUICK_EXIT", "curl#14280", "curl#17636", "curl#21671"}},
+      {0x080a00, 7, {"curl#14870", "curl#15201", "curl#15627", "curl#17636", "curl#21671"}},
+      {0x080c00, 4, {"CURLOPT_QUICK_EXIT", "curl#17636", "curl#21671"}},
+      {0x081100, 3, {"CURLOPT_QUICK_EXIT", "curl#21671", "CVE-2026-9080"}},
+      {0x081400, 3, {"curl#21547", "curl#21671", "CVE-2026-9080"}},
+      {0x081500, 1, {"curl#22282"}},
+  };
+  const char *text = uvcurl_libcurl_warning();
+  CHECK(text == uvcurl_libcurl_warning());
+  if (curl_number() >= 0x081600)
+    CHECK(text == NULL);
+  for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+    if (known[i].number != curl_number())
+      continue;
+    char version[40];
+    snprintf(version, sizeof version, "libcurl %u.%u.%u: ", curl_number() >> 16,
+             curl_number() >> 8 & 0xff, curl_number() & 0xff);
+    CHECK(text != NULL);
+    CHECK_MSG(strncmp(text, version, strlen(version)) == 0, "%s", text);
+    for (const char *const *report = known[i].reports; *report; report++)
+      CHECK_MSG(strstr(text, *report) != NULL, "%s is not in %s", *report, text);
+    int sentences = 1;
+    for (const char *at = text; (at = strstr(at, " Also: ")) != NULL; at++)
+      sentences++;
+    CHECK_INT(sentences, known[i].sentences);
+  }
+}
+
 /* Two copies of one library. ---------------------------------------------------------------------
  */
 
@@ -974,9 +1012,9 @@ TEST_MAIN(T(null_driver), T(null_arguments), T(new_writes_nothing_on_failure),
           T(closing_in_a_done_callback), T(closing_outside_the_loop), T(wrong_thread),
           T(made_here_run_elsewhere), T(made_here_first_used_elsewhere),
           T(made_here_closed_elsewhere), T(texts_of_statuses), T(texts_of_numbers_nobody_knows),
-          T(names_of_all_curl_codes), T(version), T(another_libuv), T(another_libcurl),
-          T(new_without_the_macro), T(url_unsupported), T(url_malformed), T(url_missing),
-          T(url_refused_among_others), T(host_options_survive), T(what_is_set_and_taken_back),
-          T(untouched_sets_nothing), T(untouched_keeps_the_hosts_closesocket),
-          T(easy_perform_afterwards), T(duplicate_of_a_handle_in_flight),
-          T(connection_outlives_the_driver))
+          T(names_of_all_curl_codes), T(version), T(warning_about_libcurl), T(another_libuv),
+          T(another_libcurl), T(new_without_the_macro), T(url_unsupported), T(url_malformed),
+          T(url_missing), T(url_refused_among_others), T(host_options_survive),
+          T(what_is_set_and_taken_back), T(untouched_sets_nothing),
+          T(untouched_keeps_the_hosts_closesocket), T(easy_perform_afterwards),
+          T(duplicate_of_a_handle_in_flight), T(connection_outlives_the_driver))

@@ -1336,7 +1336,8 @@ static size_t sent_at_pause;
 
 static void resume_upload(uv_timer_t *timer) {
   transfer *t = timer->data;
-  CHECK_INT(upload.sent, sent_at_pause);
+  /* Before 8.4 libcurl still does what it had noted down to do, which is one read. */
+  CHECK_BETWEEN(upload.sent, sent_at_pause, sent_at_pause + (curl_number() < 0x080400 ? 10000 : 0));
   resume_on_timer(timer);
   CHECK_INT(t->done, 0);
 }

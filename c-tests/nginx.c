@@ -276,6 +276,8 @@ static void expect_quiet(fixture *f) {
 }
 
 TEST(one_stream_is_paused) {
+  if (curl_number() < 0x075800)
+    SKIP("libcurl before 7.88 reads nothing of a connection while one of its streams is paused");
   transfer *t[STREAMS];
   fixture f;
   fixture_open_bare(&f);

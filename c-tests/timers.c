@@ -313,7 +313,9 @@ TEST(huge_timeouts_do_not_fire) {
     CHECK_INT(t->done, 0);
     CHECK_BETWEEN(turns, 1, 100);
     /* 12 days and more: libuv was asked for all of it, as far as libcurl itself goes. */
-    CHECK(longest_ms >= (uint64_t)(INT_MAX / 2 - 60000L * test_slowdown()));
+    /* Before 8.4 the timer for a second address runs on after the connect, and is the nearer one. */
+    if (curl_number() >= 0x080400)
+      CHECK(longest_ms >= (uint64_t)(INT_MAX / 2 - 60000L * test_slowdown()));
     server_release(f.server);
     fixture_run(&f);
     CHECK_INT(t->status, 0);
@@ -595,15 +597,20 @@ TEST(deadline_that_is_not_announced_again) {
 TEST(rate_limit) {
   fixture f;
   open_loop(&f, NULL);
-  transfer *t = transfer_new(&f, "/bytes/60000");
+  /* Before 8.4 libcurl reads up to 400 kB before it looks at its limit. */
+  long size = curl_number() >= 0x080400 ? 60000 : 600000;
+  char path[50];
+  snprintf(path, sizeof path, "/bytes/%ld", size);
+  transfer *t = transfer_new(&f, path);
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, 4096L), CURLE_OK);
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)40000), CURLE_OK);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)(size * 2 / 3)),
+            CURLE_OK);
   double start = test_now_ms();
   begin(&f, t);
   fixture_run(&f);
   CHECK_INT(t->done, 1);
   CHECK_INT(t->status, 0);
-  CHECK_INT(t->received, 60000);
+  CHECK_INT(t->received, size);
   CHECK(t->content_ok);
   CHECK_MSG(test_now_ms() - start >= 200, "there was no limit, which proves nothing");
   CHECK_BETWEEN(turns, 3, 2000);

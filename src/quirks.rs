@@ -67,6 +67,9 @@ static KNOWN: &[Quirk] = &[
     quirk(0, 0x07_57_00, None, "curl#8515",
         "the end of a transfer whose name is still being looked up waits for the lookup, and the loop with it",
         "this libcurl has no option against it"),
+    quirk(0, 0x07_58_00, None, "lib/http2.c",
+        "nothing is read from an HTTP/2 connection while one of its streams is paused",
+        "uvcurl cannot prevent it"),
     quirk(0x08_03_00, 0x08_04_00, None, "curl#11982",
         "a paused transfer of unknown length may be closed",
         "uvcurl cannot prevent it"),
@@ -186,6 +189,7 @@ mod tests {
         type Versions = &'static [(u32, u32, u32)];
         #[rustfmt::skip]
         let expected: &[(&str, Versions, Versions)] = &[
+            ("lib/http2.c", &[(7, 84, 0), (7, 87, 0)], &[(7, 88, 0)]),
             ("curl#11982", &[(8, 3, 0)], &[(8, 2, 1), (8, 4, 0)]),
             ("curl#13227", &[(7, 84, 0), (8, 7, 1)], &[(8, 8, 0)]),
             ("curl#14976", &[(7, 84, 0), (8, 8, 0)], &[(8, 9, 0)]),
