@@ -142,13 +142,13 @@ sub table {
   while ($old =~ /^\| ([\d.]+) \| ([\d.]+) \| (\d+) \| (\d+) \| (\d+) \|$/mg) {
     $rows{ cell($1, $2) } //= [$3, $4, $5];
   }
-  my $new = "| libcurl | libuv | passed | failed | skipped |\n|---|---|---|---|---|\n";
+  my $new = "\n| libcurl | libuv | passed | failed | skipped |\n|---|---|---|---|---|\n";
   for my $name (@{ $sets{all} }) {
     my $row = $rows{$name} or next;
     my ($c, $u) = $name =~ /^curl-(.*)\+uv-(.*)$/;
     $new .= '| ' . join(' | ', $c, $u, @$row) . " |\n";
   }
-  spill($file, $head . $new . $tail);
+  spill($file, "$head$new\n$tail");
 }
 
 # Packages of all the cells' lock files in one: cargo prefers a version that it finds there to a newer one.
@@ -183,8 +183,8 @@ if ($command eq 'library') {
     $failed += $row[1];
     $skipped += $row[2];
     $rows{$name} = \@row;
+    table(%rows) if $table;
   }
-  table(%rows) if $table;
   print "$passed passed, $failed failed, $skipped skipped\n";
   spill($result, "$passed $failed $skipped\n") if defined $result;
   exit($failed ? 1 : 0);
