@@ -580,7 +580,7 @@ TEST(poll_start_fails_for_one) {
 TEST(poll_fails_once) {
   fail_once = true;
   run_crowd(POLL_INIT, UV_ENOMEM, 7);
-  run_crowd(POLL_START, UV_EEXIST, 8);
+  run_crowd(POLL_START, UV_EEXIST, 5);
 }
 
 static void expect_lookups_without_wakeup(enum kind kind) {
