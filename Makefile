@@ -97,7 +97,7 @@ uninstall: ## remove what install has installed
 
 # ---- tests ----
 
-TESTS = test-rust test-c test-asan test-valgrind
+TESTS = test-rust test-c matrix-corners test-asan test-valgrind
 
 test: setup ## every test; the last line counts them
 	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)

@@ -333,8 +333,19 @@ TEST(shutdown_without_a_transfer) {
     if (test_descriptors() - base > most)
       most = test_descriptors() - base;
   }
-  /* curl#22282: in 8.21 they wait for something else to happen. */
-  CHECK_BETWEEN(most, 1, curl_number() == 0x081500 ? 25 : 6);
+  if (curl_number() == 0x081500) {
+    /* curl#22282: they wait for something else to happen. The look at silent transfers is that. */
+    transfer *paused = new_transfer(&f, PLAIN, "/10m");
+    paused->on_write = pause_it;
+    begin(&f, paused);
+    while (paused->user == NULL || test_descriptors() - base > 6)
+      CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+    CHECK_INT(transfer_cancel(&f, paused), 0);
+    fixture_run(&f);
+    transfer_free(paused);
+  } else {
+    CHECK_BETWEEN(most, 1, 6);
+  }
   expect_quiet(&f);
   fixture_close(&f);
 }

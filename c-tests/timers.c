@@ -312,8 +312,8 @@ TEST(huge_timeouts_do_not_fire) {
     CHECK_INT(other->status, 0);
     CHECK_INT(t->done, 0);
     CHECK_BETWEEN(turns, 1, 100);
-    /* 12 days and more: libuv was asked for all of it, as far as libcurl itself goes. */
-    /* Before 8.4 the timer for a second address runs on after the connect, and is the nearer one. */
+    /* 12 days and more: libuv was asked for all of it, as far as libcurl itself goes. Before 8.4
+     * its timer for a second address runs on after the connect, and is the nearer one. */
     if (curl_number() >= 0x080400)
       CHECK(longest_ms >= (uint64_t)(INT_MAX / 2 - 60000L * test_slowdown()));
     server_release(f.server);

@@ -26,7 +26,8 @@
  *     once nothing of uvcurl is left on the loop.
  *  5. Transfers in flight keep the loop alive, paused and rate-limited ones too. A driver without transfers does not,
  *     however many connections idle in its pool, and causes no turn of the loop after the first. See uvcurl_ref().
- *  6. libcurl's own timeouts fire in every state, also while a transfer waits behind a connection limit.
+ *  6. libcurl's own timeouts fire in every state, also (since libcurl 8.8) while a transfer waits behind a connection
+ *     limit.
  *  7. What goes wrong with one socket or one transfer is that transfer's result and nobody else's.
  *  8. The easy handle stays the program's. uvcurl never uses CURLOPT_PRIVATE; see UVCURL_EASY_UNTOUCHED for what it sets.
  *  9. NULL, a closing driver or a handle in the wrong state gives a negative status, not a crash.
