@@ -567,7 +567,7 @@ static void run_crowd(enum kind kind, int status, int at) {
 TEST(poll_init_fails_for_one) {
   static const int statuses[] = {UV_EMFILE, UV_EPERM, UV_EEXIST, UV_ENOMEM};
   for (int i = 0; i < 4; i++)
-    run_crowd(POLL_INIT, statuses[i], 10 * i + 1);
+    run_crowd(POLL_INIT, statuses[i], 5 * i + 1);
 }
 
 TEST(poll_start_fails_for_one) {
