@@ -97,7 +97,7 @@ uninstall: ## remove what install has installed
 
 # ---- tests ----
 
-TESTS = test-rust test-c test-asan test-valgrind test-consumers
+TESTS = test-rust test-c matrix-corners test-asan test-valgrind test-consumers
 
 test: setup ## every test; the last line counts them
 	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)
@@ -130,6 +130,16 @@ endef
 .SECONDARY:
 $(eval $(call suite,$(EMBEDDED),build/c-tests,))
 $(eval $(call suite,$(EMBEDDED_ASAN),build/c-tests-asan,-fsanitize=address -fno-omit-frame-pointer))
+
+# One cell of the matrix, for tools/matrix.pl.
+ifdef CELL
+$(eval $(call suite,build/matrix/$(CELL)/embedded,build/matrix/$(CELL)/c-tests,))
+
+build/matrix/$(CELL)/embedded/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl tools/matrix.pl tools/matrix.lock
+	@perl tools/matrix.pl library $(CELL)
+
+matrix-programs: $(addprefix build/matrix/$(CELL)/c-tests/,$(C_TESTS) $(CXX_TESTS))
+endif
 
 test-c: $(EMBEDDED)/lib/libuvcurl.a ## the C interface, from C, C++ and sh, against real servers
 	@$(MAKE) --no-print-directory $(addprefix build/examples/,$(EXAMPLES)) \
@@ -190,6 +200,18 @@ test-clean-root: packages ## the .deb files in a Debian of its own, by debootstr
 
 cross-check: ## build for 64-bit ARM, and run that under emulation (Debian, Ubuntu)
 	@sh tools/cross-check.sh
+
+# ---- other versions of libuv and libcurl ----
+
+MATRIX = perl tools/matrix.pl run --jobs $(JOBS)
+.PHONY: matrix matrix-corners matrix-programs
+
+matrix: ## the C suite over every libcurl and every libuv of docs/compatibility.md; FULL=1: all pairs; CELLS='curl-8.9.0+uv-1.48.0'
+	@MAKE="$(MAKE)" $(MATRIX) $(if $(TABLE),--table) $(or $(CELLS),$(if $(FULL),all,axes))
+
+matrix-corners: ## the C suite over the two pairs that differ most from the default
+	@mkdir -p $(RESULTS)
+	@MAKE="$(MAKE)" $(MATRIX) --result $(RESULTS)/matrix-corners.count corners
 
 # ---- upkeep ----
 

@@ -24,7 +24,9 @@ use curl_sys::{curl_version_info_data, CURL, CURLM};
 use libc::{c_int, c_long, c_void, size_t};
 use libuv_sys2::uv_loop_t;
 
-pub use self::status::{uvcurl_err_name, uvcurl_strerror, uvcurl_version, uvcurl_version_string};
+pub use self::status::{
+    uvcurl_err_name, uvcurl_libcurl_warning, uvcurl_strerror, uvcurl_version, uvcurl_version_string,
+};
 
 use crate::callbacks::{self, guard, guard_driver, Frame};
 use crate::driver::{Driver, Phase};
