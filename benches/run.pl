@@ -209,6 +209,7 @@ sub measure_syscalls {
 sub owner {
   my ($object, $file, $function, $program) = @_;
   if ($object !~ /\Q$program\E$/) {
+    return 'uvcurl' if $object =~ /libuvcurl/;
     return 'libuv' if $object =~ /libuv/;
     return 'libcurl' if $object =~ /libcurl|libnghttp2/;
     return 'loop library' if $object =~ /libev/;

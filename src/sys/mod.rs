@@ -12,12 +12,13 @@ mod uv;
 
 #[cfg(not(test))]
 pub(crate) use self::curl::{
-    curl_text, global_init, pause, prepare, release, Multi, Settings, VERSION_INFO,
+    curl_text, global_init, libcurl, pause, prepare, release, stays_ready, Multi, Settings,
+    VERSION_INFO,
 };
 #[cfg(test)]
 pub(crate) use self::fake::{
-    now_ns, pause, prepare, release, CloseFn, DoneFn, Hold, Idle, Loop, Multi, Poll, Settings,
-    Timer,
+    libcurl, now_ns, pause, prepare, release, stays_ready, CloseFn, DoneFn, Hold, Idle, Loop,
+    Multi, Poll, Settings, Timer,
 };
 #[cfg(not(test))]
 pub(crate) use self::uv::{
