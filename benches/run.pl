@@ -327,7 +327,7 @@ sub measure_all {
         for my $w (['keep100', '--in-flight 100 --delay 5'], ['fresh', '--in-flight 100 --fresh --delay 5'],
           ['seq', '--in-flight 1 --delay 1'], ['tls', '--in-flight 100 --tls --delay 5']) {
           next if $quick && $w->[0] !~ /keep|fresh/;
-          next if $driver =~ /poll|threads/ && $w->[0] ne 'keep100';
+          next if $driver =~ /^(?:multi_poll|threads)$/ && $w->[0] ne 'keep100';
           my $calls = measure_syscalls($libs, $driver, $w->[1]);
           $results{syscalls}{$libs}{ $w->[0] }{$driver} = $calls if $calls;
         }
