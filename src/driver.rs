@@ -364,6 +364,10 @@ impl Driver {
 
     /// A poll handle reports. `status` below 0: libuv has stopped the handle.
     pub(crate) fn socket_ready(&self, socket: Socket, poll: usize, status: c_int, events: Events) {
+        self.in_turn(|| self.socket_event(socket, poll, status, events));
+    }
+
+    fn socket_event(&self, socket: Socket, poll: usize, status: c_int, events: Events) {
         if status < 0 {
             if !self.sockets.borrow_mut().failed(socket, poll, status) {
                 return;
@@ -394,6 +398,10 @@ impl Driver {
             }
             deadline
         });
+        self.in_turn(|| self.timer_event(deadline));
+    }
+
+    fn timer_event(&self, deadline: Option<bool>) {
         match deadline {
             Some(true) => self.kicked(),
             Some(false) => {
@@ -414,8 +422,26 @@ impl Driver {
         }
     }
 
+    /// The idle handle ran.
+    pub(crate) fn turned(&self) {
+        self.in_turn(|| self.kicked());
+        if self.phase.get() == Phase::Open {
+            self.sockets.borrow_mut().end_turn();
+        }
+    }
+
+    /// Does `what` the loop has called for.
+    fn in_turn(&self, what: impl FnOnce()) {
+        // Not when the host runs the loop inside a callback of ours: the outer loop may be about to poll.
+        self.sockets
+            .borrow_mut()
+            .set_turn_will_end(self.frames.get() <= 1);
+        what();
+        self.sockets.borrow_mut().set_turn_will_end(false);
+    }
+
     /// The idle handle ran, or a timer that does the same.
-    pub(crate) fn kicked(&self) {
+    fn kicked(&self) {
         if self.inside_libcurl() {
             // The host runs the loop inside a callback of libcurl's: again in the next turn, until libcurl is out.
             self.handles(|h| h.deadline.rest());
@@ -461,6 +487,25 @@ impl Driver {
         self.sockets
             .borrow_mut()
             .want(&self.uv, (easy, user), socket, events);
+        self.watch_the_turn();
+    }
+
+    /// Finds out which of the sockets announced lately belong to connections that a transfer of ours has opened, for these
+    /// have our close-socket function. A connection that came out of a pool may be somebody else's and have none.
+    fn claim_sockets(&self) {
+        loop {
+            let next = self.sockets.borrow_mut().take_fresh();
+            let Some((socket, easy, user)) = next else {
+                break;
+            };
+            if self.settings.get().untouched || self.transfers.borrow().order(easy) != user {
+                continue;
+            }
+            let connects = sys::connects(easy);
+            if self.transfers.borrow_mut().claim_connect(easy, connects) {
+                self.sockets.borrow_mut().hooked(socket);
+            }
+        }
     }
 
     /// libcurl's timer callback.
@@ -472,6 +517,21 @@ impl Driver {
     /// its socket callback, and a watched descriptor that is closed aborts the process (S16).
     pub(crate) fn socket_closing(&self, socket: Socket) {
         self.sockets.borrow_mut().forget(socket);
+        self.watch_the_turn();
+    }
+
+    /// Another driver of this thread cannot watch `socket`, because a handle on the same loop does.
+    pub(crate) fn release_idle(&self, socket: Socket) {
+        if let Ok(mut sockets) = self.sockets.try_borrow_mut() {
+            sockets.release_idle(socket);
+        }
+    }
+
+    /// If poll handles have been left over, the idle handle is to end them, see [`Sockets::end_turn`].
+    fn watch_the_turn(&self) {
+        if self.sockets.borrow().any_vacated() {
+            self.handles(|h| h.deadline.kick());
+        }
     }
 
     // ---- the work ----
@@ -671,6 +731,7 @@ impl Driver {
     fn catch_up(&self, mut pauses: usize) {
         loop {
             let mut again = false;
+            self.claim_sockets();
             // Only those there are now: one may be put back because libcurl turns out to be busy after all.
             let due = self.requests.borrow().len();
             for _ in 0..due {

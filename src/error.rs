@@ -19,6 +19,8 @@ pub(crate) const ECANCELED: c_int = uv::uv_errno_t_UV_ECANCELED;
 pub(crate) const EINVAL: c_int = uv::uv_errno_t_UV_EINVAL;
 pub(crate) const EALREADY: c_int = uv::uv_errno_t_UV_EALREADY;
 pub(crate) const EBUSY: c_int = uv::uv_errno_t_UV_EBUSY;
+#[cfg(not(test))]
+pub(crate) const EEXIST: c_int = uv::uv_errno_t_UV_EEXIST;
 pub(crate) const ENOENT: c_int = uv::uv_errno_t_UV_ENOENT;
 pub(crate) const ENOMEM: c_int = uv::uv_errno_t_UV_ENOMEM;
 pub(crate) const ENOTSUP: c_int = uv::uv_errno_t_UV_ENOTSUP;

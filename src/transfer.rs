@@ -26,6 +26,8 @@ struct Transfer {
     /// A pause the host asked for before there was a connection to pause.
     pause: Option<c_int>,
     order: u64,
+    /// How many of the connections that it has opened have been matched with a socket.
+    claimed: u64,
 }
 
 /// The transfers started and not yet reported.
@@ -67,6 +69,7 @@ impl Transfers {
             done,
             pause: None,
             order: self.started,
+            claimed: 0,
         };
         self.map.insert(easy, transfer);
         Ok(())
@@ -84,6 +87,17 @@ impl Transfers {
     /// A number that no other start has had; 0 for a handle that is not in flight here.
     pub(crate) fn order(&self, easy: Easy) -> u64 {
         self.map.get(&easy).map_or(0, |transfer| transfer.order)
+    }
+
+    /// Whether the transfer, which has opened `connects` connections by now, has opened one since this was last asked.
+    pub(crate) fn claim_connect(&mut self, easy: Easy, connects: u64) -> bool {
+        match self.map.get_mut(&easy) {
+            Some(transfer) if transfer.claimed < connects => {
+                transfer.claimed = connects;
+                true
+            }
+            _ => false,
+        }
     }
 
     pub(crate) fn added(&mut self, easy: Easy) {

@@ -102,6 +102,32 @@ pub(crate) fn release(easy: Easy, settings: Settings) {
     }
 }
 
+/// How many connections the transfer has opened.
+pub(crate) fn connects(easy: Easy) -> u64 {
+    let mut count: c_long = 0;
+    // SAFETY: the handle is in flight here, so the host keeps it alive; storage for a long.
+    unsafe { c::curl_easy_getinfo(easy.0, c::CURLINFO_NUM_CONNECTS, &mut count) };
+    u64::try_from(count).unwrap_or(0)
+}
+
+/// Whether a descriptor that belongs to no transfer is the one with which libcurl's threads wake the multi handle: then it
+/// lives as long as that, since 8.20. Everything else that libcurl announces so is a connection that is being closed.
+pub(crate) fn is_wakeup(socket: Socket) -> bool {
+    #[cfg(unix)]
+    if VERSION_INFO.number >= 0x081400 {
+        let mut kind: c_int = 0;
+        let mut size = std::mem::size_of::<c_int>() as libc::socklen_t;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_TYPE);
+        // An eventfd is not a socket. A socket pair, which libcurl uses elsewhere, could be a connection as well.
+        // SAFETY: storage for an int and its size; any descriptor will do.
+        let code =
+            unsafe { libc::getsockopt(socket, level, option, (&raw mut kind).cast(), &mut size) };
+        return code != 0;
+    }
+    let _ = socket;
+    false
+}
+
 /// `curl_easy_pause`. An entry point like the multi functions: write callbacks run inside it (R14).
 pub(crate) fn pause(easy: Easy, mask: c_int) -> Result<(), c_int> {
     // SAFETY: the handle is in flight here, so the host keeps it alive.
