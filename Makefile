@@ -97,7 +97,7 @@ uninstall: ## remove what install has installed
 
 # ---- tests ----
 
-TESTS = test-rust test-c test-asan test-valgrind
+TESTS = test-rust test-c matrix-corners test-asan test-valgrind test-consumers
 
 test: setup ## every test; the last line counts them
 	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)
@@ -131,6 +131,16 @@ endef
 $(eval $(call suite,$(EMBEDDED),build/c-tests,))
 $(eval $(call suite,$(EMBEDDED_ASAN),build/c-tests-asan,-fsanitize=address -fno-omit-frame-pointer))
 
+# One cell of the matrix, for tools/matrix.pl.
+ifdef CELL
+$(eval $(call suite,build/matrix/$(CELL)/embedded,build/matrix/$(CELL)/c-tests,))
+
+build/matrix/$(CELL)/embedded/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl tools/matrix.pl tools/matrix.lock
+	@perl tools/matrix.pl library $(CELL)
+
+matrix-programs: $(addprefix build/matrix/$(CELL)/c-tests/,$(C_TESTS) $(CXX_TESTS))
+endif
+
 test-c: $(EMBEDDED)/lib/libuvcurl.a ## the C interface, from C, C++ and sh, against real servers
 	@$(MAKE) --no-print-directory $(addprefix build/examples/,$(EXAMPLES)) \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
@@ -160,6 +170,49 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
 
+# ---- programs of others ----
+
+HOST = build/consumers/host
+HOST_PREFIX = build/consumers/prefix
+# cargo's own shared library, with a libuv and a libcurl inside: what the copy guard is there for.
+EMBEDDED_SO = build/consumers/embedded/libuvcurl.so.0
+
+$(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc: $(RUST_SOURCES) CMakeLists.txt $(wildcard cmake/*)
+	@echo "building libuvcurl on the libuv and libcurl of the system"
+	@mkdir -p $(HOST) && rm -rf $(HOST_PREFIX)
+	@{ cmake -S . -B $(HOST) -DCMAKE_INSTALL_LIBDIR=lib && cmake --build $(HOST) && \
+	  cmake --install $(HOST) --prefix $(HOST_PREFIX); } >$(HOST).log 2>&1 || { cat $(HOST).log; exit 1; }
+
+# After the archive: the two builds share what cargo has compiled.
+$(EMBEDDED_SO): $(EMBEDDED)/lib/libuvcurl.a
+	@mkdir -p $(@D)
+	@cargo rustc --quiet --locked --release --lib --crate-type cdylib --target-dir target
+	@cp target/release/libuvcurl.so $@
+
+test-consumers: $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc $(EMBEDDED_SO) packages ## programs outside the tree: CMake, pkg-config, dlopen, Lua, packages; the copy guard
+	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --limit 600 \
+	  --result $(RESULTS)/test-consumers.count $(wildcard c-tests/consumer/*.sh)
+
+test-clean-root: packages ## the .deb files in a Debian of its own, by debootstrap (root, a mirror, minutes)
+	@command -v debootstrap >/dev/null || { echo "please install debootstrap"; exit 1; }
+	@sh tools/with-servers.sh perl tools/c-suite.pl --limit 1800 --result $(RESULTS)/test-clean-root.count \
+	  c-tests/consumer/slow/clean_root.sh
+
+cross-check: ## build for 64-bit ARM, and run that under emulation (Debian, Ubuntu)
+	@sh tools/cross-check.sh
+
+# ---- other versions of libuv and libcurl ----
+
+MATRIX = perl tools/matrix.pl run --jobs $(JOBS)
+.PHONY: matrix matrix-corners matrix-programs
+
+matrix: ## the C suite over every libcurl and every libuv of docs/compatibility.md; FULL=1: all pairs; CELLS='curl-8.9.0+uv-1.48.0'
+	@MAKE="$(MAKE)" $(MATRIX) $(if $(TABLE),--table) $(or $(CELLS),$(if $(FULL),all,axes))
+
+matrix-corners: ## the C suite over the two pairs that differ most from the default
+	@mkdir -p $(RESULTS)
+	@MAKE="$(MAKE)" $(MATRIX) --result $(RESULTS)/matrix-corners.count corners
+
 # ---- upkeep ----
 
 header: ## write include/uvcurl.h from the sources
@@ -172,7 +225,7 @@ lint: ## formatting, clippy
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
 	@if command -v clang-format-14 >/dev/null 2>&1; then \
-	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.h examples/*.c examples/*.h; \
+	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.cpp c-tests/*/*.h examples/*.c examples/*.h; \
 	else echo "clang-format-14 is not installed: C sources not checked"; fi
 
 docs: ## the Rust side, for those who work on it
@@ -181,4 +234,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake examples demo install packages uninstall test $(TESTS) header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake examples demo install packages uninstall test $(TESTS) test-clean-root cross-check header bindings lint docs clean

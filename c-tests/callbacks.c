@@ -203,8 +203,11 @@ static size_t self_writes(transfer *t, const char *data, size_t n) {
   (void)data;
   if (s.kind == WRITE)
     fire();
+  /* From 8.10 to 8.14 libcurl looks at a pause from before the answer only when it has read some.
+   */
+  int late = curl_number() >= 0x080a00 && curl_number() < 0x080f00 && t->received == 0;
   /* What libcurl is at it gets to finish, and no more than that. */
-  if (s.fired && s.action == PAUSE_SELF && !s.resumed)
+  if (s.fired && s.action == PAUSE_SELF && !s.resumed && !late)
     CHECK_MSG(turns == s.turn_of_pause, "a paused transfer goes on");
   return n;
 }
@@ -1333,7 +1336,8 @@ static size_t sent_at_pause;
 
 static void resume_upload(uv_timer_t *timer) {
   transfer *t = timer->data;
-  CHECK_INT(upload.sent, sent_at_pause);
+  /* Before 8.4 libcurl still does what it had noted down to do, which is one read. */
+  CHECK_BETWEEN(upload.sent, sent_at_pause, sent_at_pause + (curl_number() < 0x080400 ? 10000 : 0));
   resume_on_timer(timer);
   CHECK_INT(t->done, 0);
 }

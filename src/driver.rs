@@ -14,6 +14,7 @@ use libc::c_int;
 
 use crate::error;
 use crate::pending::{self, Pending};
+use crate::quirks::Bugs;
 use crate::socket::{Sockets, LOOK_BROKEN_MS, LOOK_MS};
 use crate::sys::{
     self, now_ns, Action, CloseFn, DoneFn, Easy, Events, Hold, Loop, Multi, Settings, Socket, Timer,
@@ -25,6 +26,11 @@ use crate::transfer::{State, Transfers};
 const LOOKS_PER_TURN: usize = 64;
 /// How close to libcurl's deadline every call serves the timeouts of transfers behind a connection limit as well.
 const PENDING_MARGIN_NS: u64 = 5_000_000;
+/// Calls for 0 ms in a row, with no sign from any socket between them, that a libcurl with that bug gets while a transfer
+/// is paused; and what it has to wait for each further one.
+const HURRIES: u32 = 16;
+const HURRY_MS: u64 = 10;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
     Open,
@@ -86,6 +92,9 @@ pub(crate) struct Driver {
     /// There were more silent sockets than one turn looks at.
     more_silent: Cell<bool>,
     pending: Pending,
+    bugs: Bugs,
+    /// Calls for 0 ms since a socket was ready or the host asked for something.
+    hurries: Cell<u32>,
     settings: Cell<Settings>,
     /// A bug of ours was contained: transfers fail, and no more are taken.
     failed: Cell<bool>,
@@ -117,6 +126,8 @@ impl Driver {
             looking: Cell::new(0),
             more_silent: Cell::new(false),
             pending: Pending::default(),
+            bugs: Bugs::of(sys::libcurl()),
+            hurries: Cell::new(0),
             settings: Cell::new(Settings { untouched: false }),
             failed: Cell::new(false),
             last_round: Cell::new(false),
@@ -385,7 +396,14 @@ impl Driver {
                 return;
             }
             self.act(Action::Ready(socket, events));
+            if self.bugs.descriptor_spins {
+                let transfers = self.transfers.borrow();
+                self.sockets.borrow_mut().told(socket, poll, |easy, user| {
+                    user != 0 && transfers.order(easy) == user
+                });
+            }
         }
+        self.hurries.set(0);
         self.after_loop();
     }
 
@@ -456,6 +474,7 @@ impl Driver {
         }
         if now == Some(true) {
             self.act(Action::Timeout);
+            self.slow_down();
         }
         self.try_pending();
         self.after_loop();
@@ -573,7 +592,10 @@ impl Driver {
             return self.transfers.borrow_mut().keep_pause(easy, Some(mask));
         }
         match self.enter(|_| sys::pause(easy, mask)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.transfers.borrow_mut().set_paused(easy, mask != 0);
+                Ok(())
+            }
             // Below a call of the host's own into libcurl: later, whichever way it goes.
             Err(CURLE_RECURSIVE_API_CALL) => {
                 self.handles(|h| h.deadline.kick());
@@ -659,6 +681,16 @@ impl Driver {
         }
     }
 
+    /// A libcurl that asks for 0 ms over and over, on account of a paused transfer, gets it at long intervals (S26).
+    fn slow_down(&self) {
+        let asks = self.handles(|h| h.deadline.is_unknown()) == Some(true);
+        let hurries = if asks { self.hurries.get() + 1 } else { 0 };
+        self.hurries.set(hurries.min(HURRIES));
+        if self.bugs.pause_spins && hurries > HURRIES && self.transfers.borrow().paused() > 0 {
+            self.handles(|h| h.deadline.put_off(HURRY_MS));
+        }
+    }
+
     fn try_pending(&self) {
         let count = self.pending.take_turn();
         if count > 0 {
@@ -686,7 +718,11 @@ impl Driver {
                 }
             }
         }
-        self.act(Action::Timeout);
+        self.act(if self.bugs.shutdown_stalls {
+            Action::Everything
+        } else {
+            Action::Timeout
+        });
     }
 
     fn fail_all(&self, error: c_int) {
@@ -723,6 +759,7 @@ impl Driver {
 
     /// After the host has called: the same, but its callbacks wait for the loop (promise 1).
     fn after_host(&self) {
+        self.hurries.set(0);
         self.catch_up(0);
         self.rest();
     }

@@ -80,8 +80,8 @@ pub(crate) fn from_multi(code: curl_sys::CURLMcode) -> c_int {
 const CURLM_ADDED_ALREADY: curl_sys::CURLMcode = 7;
 const CURLM_RECURSIVE_API_CALL: curl_sys::CURLMcode = 8;
 
-/// The names of libcurl's transfer codes, by number; libcurl has texts for them but no names. `None`: a number it no
-/// longer uses.
+/// The names of libcurl's transfer codes, by number; libcurl has texts for them but no names. `None`: a number that no
+/// libcurl since 7.84 uses.
 pub(crate) fn curl_name(code: c_int) -> Option<&'static std::ffi::CStr> {
     CURL_NAMES
         .binary_search_by_key(&code, |(number, _)| *number)
@@ -121,11 +121,13 @@ const CURL_NAMES: &[(c_int, &std::ffi::CStr)] = &[
     (30, c"CURLE_FTP_PORT_FAILED"),
     (31, c"CURLE_FTP_COULDNT_USE_REST"),
     (33, c"CURLE_RANGE_ERROR"),
+    (34, c"CURLE_HTTP_POST_ERROR"),
     (35, c"CURLE_SSL_CONNECT_ERROR"),
     (36, c"CURLE_BAD_DOWNLOAD_RESUME"),
     (37, c"CURLE_FILE_COULDNT_READ_FILE"),
     (38, c"CURLE_LDAP_CANNOT_BIND"),
     (39, c"CURLE_LDAP_SEARCH_FAILED"),
+    (41, c"CURLE_FUNCTION_NOT_FOUND"),
     (42, c"CURLE_ABORTED_BY_CALLBACK"),
     (43, c"CURLE_BAD_FUNCTION_ARGUMENT"),
     (45, c"CURLE_INTERFACE_FAILED"),

@@ -9,7 +9,8 @@
 
 use libc::c_int;
 
-use crate::sys::{self, Easy, Events, Loop, Poll, Socket};
+use crate::error;
+use crate::sys::{self, stays_ready, Easy, Events, Loop, Poll, Socket};
 
 /// How often sockets that show no sign of life are looked at: libcurl has timeouts that in socket mode nothing else makes
 /// it check, the default connect timeout of 300 s among them (R20).
@@ -19,6 +20,9 @@ pub(crate) const LOOK_BROKEN_MS: u64 = 50;
 
 /// Errors in a row, without one good event between them, after which a socket counts as beyond watching.
 const MAX_ERRORS: u32 = 64;
+
+/// Events in a row without a word of libcurl's after which it is asked whether the socket is still ready.
+const MAX_EVENTS: u32 = 64;
 
 /// How long a poll handle may stay on a socket that libcurl does not want for now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +57,8 @@ struct Record {
     user: u64,
     easy: Easy,
     errors: u32,
+    /// Events since libcurl spoke of the socket last.
+    events: u32,
     /// The loop's time at the last sign of life, or when it was looked at for want of one.
     seen_ms: u64,
 }
@@ -130,6 +136,7 @@ impl Sockets {
                 user,
                 easy,
                 errors: 0,
+                events: 0,
                 seen_ms: 0,
             });
         }
@@ -139,6 +146,7 @@ impl Sockets {
             record.errors = 0;
             record.error = 0;
         }
+        record.events = 0;
         record.wanted = events;
         record.easy = easy;
         record.user = user;
@@ -290,6 +298,32 @@ impl Sockets {
             self.search = Some(0);
         }
         true
+    }
+
+    /// libcurl has been told that `poll` is ready. A socket that stays ready all the same, time after time, and belongs to
+    /// no transfer of ours, is no longer watched but looked at (R20, S23, S24).
+    pub(crate) fn told(
+        &mut self,
+        socket: Socket,
+        poll: usize,
+        is_ours: impl Fn(Easy, u64) -> bool,
+    ) {
+        let Some(record) = self.get(socket) else {
+            return;
+        };
+        if !record.is_polled_by(poll) {
+            return;
+        }
+        record.events += 1;
+        if record.events < MAX_EVENTS {
+            return;
+        }
+        record.events = 0;
+        if !is_ours(record.easy, record.user) && stays_ready(socket, record.wanted) {
+            record.errors = MAX_ERRORS + 1;
+            record.fail(error::EBUSY);
+            self.search = Some(0);
+        }
     }
 
     /// [`Sockets::next_unwatched`] is to search again.

@@ -22,8 +22,16 @@ fn easy(number: usize) -> Easy {
 
 impl Test {
     fn new() -> Test {
+        Test::on(0)
+    }
+
+    /// With the bugs of this libcurl.
+    fn on(libcurl: u32) -> Test {
         world(|w| *w = World::default());
-        world(|w| w.timeout = -1);
+        world(|w| {
+            w.timeout = -1;
+            w.libcurl = libcurl;
+        });
         let driver = Box::new(Driver::new(Loop::new(), Multi::new().unwrap(), 1));
         driver.open(&*driver).unwrap();
         assert!(turn(&driver), "to learn which thread runs the loop");
@@ -584,6 +592,124 @@ fn a_socket_of_libcurls_own_that_cannot_be_watched_is_looked_at() {
     world(|w| w.poll_init_error.clear());
     t.driver.timer_due(look);
     assert!(world(|w| w.watched(6)).is_some());
+}
+
+/// How many of 1000 events an always ready socket gives, on a libcurl of this number that announces it for `user`.
+fn events_of_a_ready_socket(libcurl: u32, user: usize) -> usize {
+    let t = Test::on(libcurl);
+    t.start(1);
+    t.play(move |driver| driver.socket_wanted(easy(user), 6, Events::IN));
+    turn(&t.driver);
+    world(|w| w.always_ready.insert(6));
+    let events = (0..1000).take_while(|_| poll_ready(&t.driver, 6)).count();
+    assert_eq!(t.reports(), []);
+    if events < 1000 {
+        // From then on it is looked at.
+        let look = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(50)).unwrap().0);
+        world(|w| {
+            w.calls.clear();
+            w.loop_ms += 51;
+        });
+        t.driver.timer_due(look);
+        assert_eq!(world(|w| w.count(&Call::Act(Action::Look(6)))), 1);
+        assert!(world(|w| w.watched(6)).is_none());
+        // Until libcurl speaks of it again.
+        t.driver.socket_wanted(easy(user), 6, Events::OUT);
+        assert_eq!(world(|w| w.watched(6)).unwrap().1, Events::OUT);
+    }
+    events
+}
+
+#[test]
+fn a_socket_of_libcurls_own_that_stays_ready_is_no_longer_watched() {
+    // S23 (8.20.0), S24 (8.9.0), R20. No other version, and no socket of a transfer.
+    for (libcurl, user, events) in [
+        (0x081400, 99, 64),
+        (0x080900, 99, 64),
+        (0x081400, 1, 1000),
+        (0x081500, 99, 1000),
+        (0x080901, 99, 1000),
+    ] {
+        assert_eq!(
+            events_of_a_ready_socket(libcurl, user),
+            events,
+            "{libcurl:x}, {user}"
+        );
+    }
+}
+
+#[test]
+fn a_busy_socket_of_libcurls_own_stays_watched() {
+    let t = Test::on(0x081400);
+    t.start(1);
+    t.play(|driver| driver.socket_wanted(easy(99), 6, Events::IN));
+    turn(&t.driver);
+    // It is empty again after each event.
+    for _ in 0..1000 {
+        assert!(poll_ready(&t.driver, 6));
+    }
+}
+
+/// How many of 100 turns in which libcurl asks for 0 ms are called at once.
+fn hurries(t: &Test) -> usize {
+    for _ in 0..200 {
+        t.play(|driver| driver.timer_wanted(0));
+    }
+    let turns = (0..100).take_while(|_| turn(&t.driver)).count();
+    world(|w| w.plays.clear());
+    turns
+}
+
+#[test]
+fn a_libcurl_that_hurries_for_a_paused_transfer_is_put_off() {
+    // S26, curl#21671.
+    let t = Test::on(0x080a00);
+    let one = t.start(1);
+    assert_eq!(hurries(&t), 100, "nothing is paused");
+    t.driver.pause(one, 1).unwrap();
+    world(|w| w.calls.clear());
+    assert_eq!(hurries(&t), 17);
+    assert_eq!(world(|w| w.count(&Call::TimerStart(10))), 1);
+    // The time has come: one call, and the next wait.
+    let timer = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(10)).unwrap().0);
+    world(|w| w.calls.clear());
+    t.play(|driver| driver.timer_wanted(0));
+    t.driver.timer_due(timer);
+    assert_eq!(world(|w| w.count(&Call::Act(Action::Timeout))), 1);
+    assert_eq!(world(|w| w.count(&Call::TimerStart(10))), 1);
+    assert!(!turn(&t.driver));
+    // A resumed one is served at once.
+    t.driver.pause(one, 0).unwrap();
+    t.driver.timer_wanted(0);
+    assert_eq!(hurries(&t), 100);
+    drop(t);
+
+    let t = Test::on(0x081500);
+    let one = t.start(1);
+    t.driver.pause(one, 1).unwrap();
+    assert_eq!(hurries(&t), 100, "this version has not that bug");
+}
+
+#[test]
+fn connections_that_close_are_seen_to_on_the_libcurl_that_forgets_them() {
+    // curl#22282.
+    for (libcurl, action) in [(0x081500, Action::Everything), (0x081600, Action::Timeout)] {
+        let t = Test::on(libcurl);
+        t.running(1, 5);
+        let look = world(|w| {
+            *w.timers
+                .iter()
+                .find(|(_, ms)| **ms == Some(5000))
+                .unwrap()
+                .0
+        });
+        world(|w| w.calls.clear());
+        t.driver.timer_due(look);
+        assert_eq!(
+            world(|w| w.calls.clone()),
+            [Call::Act(action), Call::TimerStart(5000)]
+        );
+    }
 }
 
 #[test]

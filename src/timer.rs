@@ -76,6 +76,15 @@ impl Deadline {
         self.rest();
     }
 
+    /// Makes libcurl wait although it asked for 0 ms.
+    pub(crate) fn put_off(&self, ms: u64) {
+        if self.now.take() {
+            self.timer.start(ms);
+            self.waiting.set(true);
+            self.rest();
+        }
+    }
+
     /// The uv timer fired.
     pub(crate) fn fired(&self) {
         self.waiting.set(false);

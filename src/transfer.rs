@@ -25,6 +25,8 @@ struct Transfer {
     done: DoneFn,
     /// A pause the host asked for before there was a connection to pause.
     pause: Option<c_int>,
+    /// libcurl has been told to pause it.
+    paused: bool,
     order: u64,
     /// How many of the connections that it has opened have been matched with a socket.
     claimed: u64,
@@ -39,6 +41,7 @@ pub(crate) struct Transfers {
     /// Those with a pause that waits for a connection.
     pausing: VecDeque<Easy>,
     running: usize,
+    paused: usize,
     started: u64,
 }
 
@@ -51,6 +54,21 @@ impl Transfers {
     /// In libcurl's hands.
     pub(crate) fn running(&self) -> usize {
         self.running
+    }
+
+    /// Those of them that libcurl has been told to pause.
+    pub(crate) fn paused(&self) -> usize {
+        self.paused
+    }
+
+    pub(crate) fn set_paused(&mut self, easy: Easy, paused: bool) {
+        let Some(transfer) = self.map.get_mut(&easy) else {
+            return;
+        };
+        if transfer.state == State::Running {
+            let before = std::mem::replace(&mut transfer.paused, paused);
+            self.paused = self.paused + usize::from(paused) - usize::from(before);
+        }
     }
 
     /// Notes a new transfer. All memory it may need later is taken here, so that nothing after can fail for want of it.
@@ -68,6 +86,7 @@ impl Transfers {
             state: State::Queued,
             done,
             pause: None,
+            paused: false,
             order: self.started,
             claimed: 0,
         };
@@ -122,6 +141,9 @@ impl Transfers {
         transfer.state = State::Ending { status, added };
         if added {
             self.running -= 1;
+        }
+        if std::mem::take(&mut transfer.paused) {
+            self.paused -= 1;
         }
         true
     }

@@ -34,9 +34,10 @@ if ! command -v apt-get >/dev/null 2>&1; then
   ls /usr/lib*/libclang*.so* /usr/lib/llvm*/lib/libclang*.so* /usr/lib/*/libclang*.so* \
     >/dev/null 2>&1 || need="$need libclang"
   if [ "$what" = all ]; then
-    for tool in c++ openssl valgrind nm; do
+    for tool in c++ openssl valgrind nm readelf objcopy ninja luajit; do
       command -v "$tool" >/dev/null 2>&1 || need="$need $tool"
     done
+    luajit -e 'require "luv"' >/dev/null 2>&1 || need="$need luv-for-luajit"
     command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || need="$need nginx"
   fi
   [ -z "$need" ] && exit 0
@@ -53,7 +54,11 @@ packages="gcc libc6-dev make perl pkg-config libssl-dev ca-certificates"
 case $what in
 cmake-embedded) packages="$packages cmake binutils" ;;
 cmake-host) packages="gcc libc6-dev make perl pkg-config cmake binutils libuv1-dev libcurl4-openssl-dev" ;;
-all) packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev g++ openssl nginx valgrind libc6-dbg" ;;
+all)
+  packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev g++ openssl nginx valgrind libc6-dbg"
+  # Hosts of the tests' own: another build tool, a scripting language with a libuv loop.
+  packages="$packages ninja-build luajit lua-luv"
+  ;;
 esac
 
 need=
@@ -69,12 +74,17 @@ elif has libclang1-14 && ! has libclang-common-14-dev && ! has libclang-dev; the
 else
   libclang=
 fi
-[ -z "$need$libclang" ] && exit 0
+# The libcurl that is not to be mixed with the other has two names.
+gnutls=
+if [ "$what" = all ] && ! has libcurl3-gnutls && ! has libcurl3t64-gnutls; then
+  gnutls=yes
+fi
+[ -z "$need$libclang$gnutls" ] && exit 0
 
 sudo=
 if [ "$(id -u)" != 0 ]; then
   command -v sudo >/dev/null 2>&1 || {
-    say "run as root, or install:$need libclang-dev"
+    say "run as root, or install:$need libclang-dev${gnutls:+ libcurl3-gnutls}"
     exit 1
   }
   sudo=sudo
@@ -87,6 +97,13 @@ if [ -n "$libclang" ]; then
     need="$need libclang1-14 libclang-common-14-dev"
   else
     need="$need libclang-dev"
+  fi
+fi
+if [ -n "$gnutls" ]; then
+  if known libcurl3t64-gnutls; then
+    need="$need libcurl3t64-gnutls"
+  else
+    need="$need libcurl3-gnutls"
   fi
 fi
 

@@ -24,7 +24,9 @@ use curl_sys::{curl_version_info_data, CURL, CURLM};
 use libc::{c_int, c_long, c_void, size_t};
 use libuv_sys2::uv_loop_t;
 
-pub use self::status::{uvcurl_err_name, uvcurl_strerror, uvcurl_version, uvcurl_version_string};
+pub use self::status::{
+    uvcurl_err_name, uvcurl_libcurl_warning, uvcurl_strerror, uvcurl_version, uvcurl_version_string,
+};
 
 use crate::callbacks::{self, guard, guard_driver, Frame};
 use crate::driver::{Driver, Phase};
@@ -102,7 +104,7 @@ pub const UVCURL_EASY_UNTOUCHED: uvcurl_option = 1;
 pub unsafe extern "C" fn uvcurl_new(r#loop: *mut uv_loop_t, out: *mut *mut uvcurl_t) -> c_int {
     guard(error::UVCURL_E_INTERNAL, || {
         // SAFETY: the host's contract: pointers are NULL or valid for their type.
-        status(unsafe { new(r#loop, out) })
+        status(unsafe { new(r#loop, out, None) })
     })
 }
 
@@ -122,12 +124,8 @@ pub unsafe extern "C" fn uvcurl_new_checked(
         if curl_info.is_null() {
             return error::EINVAL;
         }
-        // libcurl answers with the address of a static struct, one in each copy of it.
-        if curl_info as usize != sys::VERSION_INFO.address {
-            return error::UVCURL_E_LIBCURL_MISMATCH;
-        }
         // SAFETY: the host's contract: pointers are NULL or valid for their type.
-        status(unsafe { new(r#loop, out) })
+        status(unsafe { new(r#loop, out, Some(curl_info as usize)) })
     })
 }
 
@@ -425,13 +423,22 @@ unsafe fn set_referenced(uc: *mut uvcurl_t, referenced: bool) {
 
 /// # Safety
 /// The pointers are NULL or valid; the loop is initialised.
-unsafe fn new(raw: *mut uv_loop_t, out: *mut *mut uvcurl_t) -> Result<(), c_int> {
+unsafe fn new(
+    raw: *mut uv_loop_t,
+    out: *mut *mut uvcurl_t,
+    curl_info: Option<usize>,
+) -> Result<(), c_int> {
     if raw.is_null() || out.is_null() {
         return Err(error::EINVAL);
     }
     // SAFETY: the caller's promise.
     if unsafe { sys::foreign_loop(raw)? } {
         return Err(error::UVCURL_E_LIBUV_MISMATCH);
+    }
+    // libcurl answers with the address of a static struct, one in each copy of it. After libuv: where both are wrong, as with
+    // an embedded shared library, the program hears of the same one from either function.
+    if curl_info.is_some_and(|theirs| theirs != sys::VERSION_INFO.address) {
+        return Err(error::UVCURL_E_LIBCURL_MISMATCH);
     }
     sys::global_init()?;
     let multi = Multi::new()?;

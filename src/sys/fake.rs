@@ -53,6 +53,10 @@ pub(crate) struct World {
     pub(crate) idle: bool,
     pub(crate) timeout: i64,
     pub(crate) pending: i64,
+    /// The version of libcurl; 0 has no bug the driver works around.
+    pub(crate) libcurl: u32,
+    /// Sockets that are ready whatever libcurl does.
+    pub(crate) always_ready: HashSet<Socket>,
     pub(crate) plays: VecDeque<Play>,
     pub(crate) remove_plays: VecDeque<Play>,
     pub(crate) cleanup_plays: VecDeque<Play>,
@@ -402,6 +406,14 @@ pub(crate) fn is_wakeup(socket: Socket) -> bool {
 pub(crate) fn prepare(_: Easy, _: Settings) {}
 pub(crate) fn release(easy: Easy, _: Settings) {
     world(|w| w.calls.push(Call::Release(easy)));
+}
+
+pub(crate) fn libcurl() -> u32 {
+    world(|w| w.libcurl)
+}
+
+pub(crate) fn stays_ready(socket: Socket, _: Events) -> bool {
+    world(|w| w.always_ready.contains(&socket))
 }
 
 pub(crate) fn pause(easy: Easy, mask: c_int) -> Result<(), c_int> {

@@ -3,6 +3,8 @@
 //! Every handle lives in a block of its own, sized by `uv_handle_size()` so that a newer libuv than the one compiled
 //! against may be loaded (R24), and is freed in its close callback and nowhere else. All handles but [`Hold`] are
 //! unreferenced: what keeps the host's loop alive is decided in one place.
+//!
+//! `as _` on a size_t: the bindgen of libuv-sys2 before 1.45 makes it a u64, later ones a usize.
 #![allow(
     unsafe_code,
     reason = "door OUT: calls into libuv; each call names who keeps its conditions"
@@ -96,7 +98,8 @@ impl Loop {
 
     fn allocate(&self, kind: c::uv_handle_type, socket: Socket) -> Result<Handle, c_int> {
         // SAFETY: a handle type this libuv knows.
-        let size = TAG_OFFSET + unsafe { c::uv_handle_size(kind) };
+        let size: usize = unsafe { c::uv_handle_size(kind) as _ };
+        let size = TAG_OFFSET + size;
         // SAFETY: the size is not 0.
         let block = unsafe { alloc::alloc_zeroed(layout(size)) };
         let Some(block) = NonNull::new(block) else {
@@ -378,7 +381,7 @@ pub(crate) unsafe fn foreign_loop(raw: *mut c::uv_loop_t) -> Result<bool, c_int>
     let ours = *MARK.get_or_try_init(|| {
         // SAFETY: a block of the size libuv asks for, initialised, read, closed and freed in this one place.
         unsafe {
-            let size = c::uv_loop_size();
+            let size: usize = c::uv_loop_size() as _;
             let block = alloc::alloc_zeroed(layout(size));
             if block.is_null() {
                 return Err(error::ENOMEM);
@@ -453,7 +456,7 @@ pub(crate) fn uv_texts(status: c_int) -> Option<(&'static CStr, &'static CStr)> 
     // SAFETY: a buffer with its size; libuv ends what it writes with 0. uv_err_name() alone will not do: for a number it
     // does not know it leaks memory.
     let name = unsafe {
-        c::uv_err_name_r(status, buffer.as_mut_ptr(), buffer.len());
+        c::uv_err_name_r(status, buffer.as_mut_ptr(), buffer.len() as _);
         CStr::from_ptr(buffer.as_ptr())
     };
     if name.to_bytes().starts_with(b"Unknown") {
