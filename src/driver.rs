@@ -421,7 +421,7 @@ impl Driver {
 
     fn timer_event(&self, deadline: Option<bool>) {
         match deadline {
-            Some(true) => self.kicked(),
+            Some(true) => self.kicked(false),
             Some(false) => {
                 self.looking.set(0);
                 if !self.inside_libcurl() {
@@ -442,10 +442,14 @@ impl Driver {
 
     /// The idle handle ran.
     pub(crate) fn turned(&self) {
-        self.in_turn(|| self.kicked());
-        if self.phase.get() == Phase::Open {
-            self.sockets.borrow_mut().end_turn();
-        }
+        self.in_turn(|| self.kicked(true));
+        // In any case: also when the host runs the loop inside a callback of libcurl's, this comes before the poll.
+        self.end_turn();
+    }
+
+    fn end_turn(&self) {
+        self.sockets.borrow_mut().end_turn();
+        self.watch_the_turn();
     }
 
     /// Does `what` the loop has called for.
@@ -459,7 +463,7 @@ impl Driver {
     }
 
     /// The idle handle ran, or a timer that does the same.
-    fn kicked(&self) {
+    fn kicked(&self, end_turn: bool) {
         if self.inside_libcurl() {
             // The host runs the loop inside a callback of libcurl's: again in the next turn, until libcurl is out.
             self.handles(|h| h.deadline.rest());
@@ -477,6 +481,10 @@ impl Driver {
             self.slow_down();
         }
         self.try_pending();
+        if end_turn {
+            // What was left over before: the host may run the loop in its callbacks.
+            self.end_turn();
+        }
         self.after_loop();
     }
 
@@ -517,14 +525,15 @@ impl Driver {
             let Some((socket, easy, user)) = next else {
                 break;
             };
-            if self.settings.get().untouched || self.transfers.borrow().order(easy) != user {
-                continue;
-            }
-            let connects = sys::connects(easy);
-            if self.transfers.borrow_mut().claim_connect(easy, connects) {
-                self.sockets.borrow_mut().hooked(socket);
-            }
+            let ours =
+                !self.settings.get().untouched && self.transfers.borrow().order(easy) == user;
+            let hooked = ours && {
+                let connects = sys::connects(easy);
+                self.transfers.borrow_mut().claim_connect(easy, connects)
+            };
+            self.sockets.borrow_mut().decide(socket, hooked);
         }
+        self.watch_the_turn();
     }
 
     /// libcurl's timer callback.
@@ -546,11 +555,10 @@ impl Driver {
         }
     }
 
-    /// If poll handles have been left over, the idle handle is to end them, see [`Sockets::end_turn`].
+    /// Has the idle handle run before the loop polls if poll handles have been left over, see [`Sockets::end_turn`].
     fn watch_the_turn(&self) {
-        if self.sockets.borrow().any_vacated() {
-            self.handles(|h| h.deadline.kick());
-        }
+        let vacated = self.sockets.borrow().any_vacated();
+        self.handles(|h| h.deadline.set_turn(vacated));
     }
 
     // ---- the work ----

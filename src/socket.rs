@@ -50,6 +50,8 @@ struct Record {
     vacant: bool,
     /// It is in `Sockets::fresh`.
     fresh: bool,
+    /// Announced for nothing but writing so far, as a socket is that connects.
+    connecting: bool,
     /// Why there is no watching this socket, or 0.
     error: c_int,
     /// The transfer whose callback spoke of the socket last, by `Transfers::order`: one of perhaps many users; 0 for
@@ -116,7 +118,7 @@ impl Sockets {
         let slot = &mut self.table[at];
         // A handle that was left behind by the last socket of this number does as well as a new one, and costs less.
         let poll = match slot {
-            Some(record) if record.vacant => record.poll.take().map(Some),
+            Some(record) if record.vacant || record.is_undecided() => Some(record.poll.take()),
             Some(_) => None,
             None => Some(None),
         };
@@ -132,6 +134,7 @@ impl Sockets {
                 },
                 vacant: false,
                 fresh: false,
+                connecting: true,
                 error: 0,
                 user,
                 easy,
@@ -147,18 +150,12 @@ impl Sockets {
             record.error = 0;
         }
         record.events = 0;
+        record.connecting &= events == Events::OUT;
         record.wanted = events;
         record.easy = easy;
         record.user = user;
         record.seen_ms = uv.now_ms();
-        if record.keep == Keep::No
-            && user != 0
-            && !record.fresh
-            && self.fresh.try_reserve(1).is_ok()
-        {
-            record.fresh = true;
-            self.fresh.push(socket);
-        }
+        record.note(socket, &mut self.fresh);
         if let Err(error) = record.watch(uv, socket) {
             record.fail(error);
             self.search = Some(0);
@@ -169,13 +166,23 @@ impl Sockets {
     /// and be another socket's as soon as this returns (R1); only if the close-socket function is certain to tell of the
     /// latter does the poll handle stay as it is, for the next transfer will most likely want the same.
     fn unwant(&mut self, socket: Socket) {
-        // Sockets never announced are removed too, by some versions (R4, S20).
-        match self.get(socket) {
-            Some(record) if record.keep != Keep::No && record.error == 0 => {
-                record.wanted = Events::NONE;
-            }
-            Some(_) => self.forget(socket),
-            None => {}
+        let Some(record) = index(socket)
+            .and_then(|at| self.table.get_mut(at))
+            .and_then(Option::as_mut)
+            .filter(|record| !record.vacant)
+        else {
+            // Sockets never announced are removed too, by some versions (R4, S20).
+            return;
+        };
+        if record.error == 0 && record.keep != Keep::No {
+            record.wanted = Events::NONE;
+        } else if record.error == 0 && record.connecting && record.note(socket, &mut self.fresh) {
+            // It may have connected and been answered within this one call. Stopped, as any other; whether it may keep
+            // its handle turns out when libcurl has returned.
+            record.wanted = Events::NONE;
+            record.disarm();
+        } else {
+            self.forget(socket);
         }
     }
 
@@ -245,7 +252,7 @@ impl Sockets {
     pub(crate) fn take_fresh(&mut self) -> Option<(Socket, Easy, u64)> {
         while let Some(socket) = self.fresh.pop() {
             if let Some(record) = self.get(socket) {
-                if std::mem::take(&mut record.fresh) && record.wanted != Events::NONE {
+                if std::mem::take(&mut record.fresh) {
                     return Some((socket, record.easy, record.user));
                 }
             }
@@ -253,10 +260,14 @@ impl Sockets {
         None
     }
 
-    /// The connection of `socket` has our close-socket function.
-    pub(crate) fn hooked(&mut self, socket: Socket) {
+    /// Whether the connection of `socket` is known to have our close-socket function.
+    pub(crate) fn decide(&mut self, socket: Socket, hooked: bool) {
         if let Some(record) = self.get(socket) {
-            record.keep = Keep::Hooked;
+            if hooked {
+                record.keep = Keep::Hooked;
+            } else if record.is_undecided() {
+                self.forget(socket);
+            }
         }
     }
 
@@ -416,6 +427,23 @@ impl Sockets {
 }
 
 impl Record {
+    /// Has it looked at when libcurl has returned, see `Sockets::take_fresh`. `false`: it need not, or there is no memory.
+    fn note(&mut self, socket: Socket, fresh: &mut Vec<Socket>) -> bool {
+        if self.keep != Keep::No || self.user == 0 {
+            return false;
+        }
+        if !self.fresh && fresh.try_reserve(1).is_ok() {
+            self.fresh = true;
+            fresh.push(socket);
+        }
+        self.fresh
+    }
+
+    /// Removed, and not yet known whether the poll handle may stay.
+    fn is_undecided(&self) -> bool {
+        self.keep == Keep::No && self.wanted == Events::NONE
+    }
+
     fn is_polled_by(&self, poll: usize) -> bool {
         self.poll.as_ref().is_some_and(|own| own.id() == poll)
     }

@@ -374,6 +374,35 @@ fn a_connection_that_may_be_somebody_elses_is_let_go_at_once() {
 }
 
 #[test]
+fn a_connection_that_is_answered_at_once_keeps_its_handle() {
+    // Connected, sent, answered and back in the pool within one call: it is never announced for reading.
+    let t = Test::new();
+    for (number, connects) in [(1, 1), (2, 0)] {
+        let one = t.start(number);
+        t.play(move |driver| driver.socket_wanted(one, 5, Events::OUT));
+        turn(&t.driver);
+        t.play(move |driver| {
+            driver.socket_wanted(one, 5, Events::NONE);
+            world(|w| {
+                assert_eq!(w.watched(5), None);
+                w.connects.insert(one, connects);
+                w.finish(one, 0);
+                w.calls.clear();
+            });
+        });
+        poll_ready(&t.driver, 5);
+        turn(&t.driver);
+        assert_eq!(
+            world(|w| w.count(&Call::PollClose(5))),
+            1 - connects as usize
+        );
+        t.driver.socket_closing(5);
+        turn(&t.driver);
+    }
+    assert_eq!(t.reports().len(), 2);
+}
+
+#[test]
 fn only_one_socket_is_matched_with_a_connection() {
     // Two addresses are tried at once; which of them is the connection is known when the other is closed.
     let t = Test::new();
