@@ -67,10 +67,10 @@ INSTALL_OPTIONS_host =
 
 install: setup-cmake ## install under PREFIX (and DESTDIR): MODE=embedded, the default, or MODE=host
 	@cmake -S . -B $(INSTALL_BUILD) -DCMAKE_BUILD_TYPE=Release "-DCMAKE_INSTALL_PREFIX=$(PREFIX)" \
-	  -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/target $(INSTALL_OPTIONS_$(MODE)) $(CMAKE_OPTIONS) >build/install.log || \
-	  { cat build/install.log; exit 1; }
-	@cmake --build $(INSTALL_BUILD) >build/install.log 2>&1 || { cat build/install.log; exit 1; }
-	@cmake --install $(INSTALL_BUILD) >build/install.log || { cat build/install.log; exit 1; }
+	  -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/target $(INSTALL_OPTIONS_$(MODE)) $(CMAKE_OPTIONS) >$(INSTALL_BUILD).log || \
+	  { cat $(INSTALL_BUILD).log; exit 1; }
+	@cmake --build $(INSTALL_BUILD) >$(INSTALL_BUILD).log 2>&1 || { cat $(INSTALL_BUILD).log; exit 1; }
+	@cmake --install $(INSTALL_BUILD) >$(INSTALL_BUILD).log || { cat $(INSTALL_BUILD).log; exit 1; }
 	@echo "installed uvcurl ($(MODE)) under $(DESTDIR)$(PREFIX)"
 
 # Two builds on the machine's libraries, for a package manager's directories differ from those of an archive.
