@@ -213,6 +213,44 @@ matrix-corners: ## the C suite over the two pairs that differ most from the defa
 	@mkdir -p $(RESULTS)
 	@MAKE="$(MAKE)" $(MATRIX) --result $(RESULTS)/matrix-corners.count corners
 
+# ---- measuring ----
+
+# One program per driver, each twice: on the libuv and libcurl inside libuvcurl.a, and on those of the system.
+BENCH_DRIVERS = uvcurl multi_uv epoll libevent libev multi_poll threads
+BENCH_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARNINGS) -pedantic
+bench_libs = $(if $(filter %libevent,$(1)),-levent_core) $(if $(filter %libev,$(1)),-lev) -lpthread
+
+setup-bench: ## install what only the measurements need
+	@sh tools/setup.sh bench
+
+build/bench/server: benches/server.c
+	@mkdir -p $(@D)
+	@echo "compiling $<"
+	@$(CC) $(BENCH_CFLAGS) $< -lnghttp2 -lssl -lcrypto -o $@
+
+build/bench/embedded/%: benches/%.c benches/frame.c benches/bench.h $(EMBEDDED)/lib/libuvcurl.a
+	@mkdir -p $(@D)
+	@echo "compiling $< (embedded)"
+	@$(CC) $(BENCH_CFLAGS) $(filter %.c,$^) $(call pc,$(EMBEDDED),--cflags --libs) $(call bench_libs,$@) -o $@
+
+build/bench/host/%: benches/%.c benches/frame.c benches/bench.h $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc
+	@mkdir -p $(@D)
+	@echo "compiling $< (host)"
+	@$(CC) $(BENCH_CFLAGS) $(filter %.c,$^) \
+	  $$(PKG_CONFIG_PATH=$(HOST_PREFIX)/lib/pkgconfig pkg-config --cflags --libs uvcurl libuv libcurl) \
+	  -Wl,-rpath,$(CURDIR)/$(HOST_PREFIX)/lib $(call bench_libs,$@) -o $@
+
+bench-programs: build/bench/server $(foreach w,embedded host,$(addprefix build/bench/$(w)/,$(BENCH_DRIVERS)))
+	@sh c-tests/support/certs.sh build/certs
+
+bench: setup-bench ## measure uvcurl beside its peers (about 40 minutes); writes docs/performance.md and its plots
+	@$(MAKE) --no-print-directory bench-programs
+	@perl benches/run.pl $(BENCH)
+
+bench-quick: setup-bench ## the ratios that matter, in under two minutes once the programs are built
+	@$(MAKE) --no-print-directory bench-programs
+	@perl benches/run.pl --quick
+
 # ---- upkeep ----
 
 header: ## write include/uvcurl.h from the sources
@@ -225,7 +263,8 @@ lint: ## formatting, clippy
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
 	@if command -v clang-format-14 >/dev/null 2>&1; then \
-	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.cpp c-tests/*/*.h examples/*.c examples/*.h; \
+	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.cpp c-tests/*/*.h examples/*.c examples/*.h \
+	    benches/*.c benches/*.h; \
 	else echo "clang-format-14 is not installed: C sources not checked"; fi
 
 docs: ## the Rust side, for those who work on it
@@ -234,4 +273,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake examples demo install packages uninstall test $(TESTS) test-clean-root cross-check header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo install packages uninstall test $(TESTS) test-clean-root cross-check header bindings lint docs clean

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what is missing for `make demo` (setup.sh demo), for a CMake build (setup.sh cmake-embedded, cmake-host) or for
-# everything (setup.sh).
+# Installs what is missing for `make demo` (setup.sh demo), for a CMake build (setup.sh cmake-embedded, cmake-host), for
+# `make bench` (setup.sh bench), or for everything but that (setup.sh).
 # On Debian and Ubuntu by apt; elsewhere it names what to install and stops.
 set -eu
 what=${1:-all}
@@ -26,13 +26,20 @@ if ! command -v apt-get >/dev/null 2>&1; then
   *) has_module openssl ;;
   esac
   case $what in
-  cmake-host | all) has_module libuv && has_module libcurl ;;
+  cmake-host | bench | all) has_module libuv && has_module libcurl ;;
   esac
   case $what in
-  cmake-* | all) command -v cmake >/dev/null 2>&1 || need="$need cmake" ;;
+  cmake-* | bench | all) command -v cmake >/dev/null 2>&1 || need="$need cmake" ;;
   esac
   ls /usr/lib*/libclang*.so* /usr/lib/llvm*/lib/libclang*.so* /usr/lib/*/libclang*.so* \
     >/dev/null 2>&1 || need="$need libclang"
+  if [ "$what" = bench ]; then
+    has_module libevent && has_module libnghttp2
+    for tool in openssl valgrind strace gnuplot; do
+      command -v "$tool" >/dev/null 2>&1 || need="$need $tool"
+    done
+    [ -e /usr/include/ev.h ] || need="$need libev-development-files"
+  fi
   if [ "$what" = all ]; then
     for tool in c++ openssl valgrind nm readelf objcopy ninja luajit; do
       command -v "$tool" >/dev/null 2>&1 || need="$need $tool"
@@ -54,6 +61,8 @@ packages="gcc libc6-dev make perl pkg-config libssl-dev ca-certificates"
 case $what in
 cmake-embedded) packages="$packages cmake binutils" ;;
 cmake-host) packages="gcc libc6-dev make perl pkg-config cmake binutils libuv1-dev libcurl4-openssl-dev" ;;
+bench) packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev openssl valgrind strace libc6-dbg libevent-dev \
+libev-dev libnghttp2-dev gnuplot-nox" ;;
 all)
   packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev g++ openssl nginx valgrind libc6-dbg"
   # Hosts of the tests' own: another build tool, a scripting language with a libuv loop.
