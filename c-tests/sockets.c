@@ -535,7 +535,8 @@ static void run_crowd(enum kind kind, int status, int at) {
   open_loop(&f, NULL);
   failing = kind;
   fail_status = status;
-  fail_at = at;
+  /* 7.85 makes do with few sockets, sometimes with one. */
+  fail_at = curl_number() < 0x075800 ? 1 : at;
   fail_fd = -1;
   failures = 0;
   crowd_failed = 0;
@@ -567,20 +568,20 @@ static void run_crowd(enum kind kind, int status, int at) {
 TEST(poll_init_fails_for_one) {
   static const int statuses[] = {UV_EMFILE, UV_EPERM, UV_EEXIST, UV_ENOMEM};
   for (int i = 0; i < 4; i++)
-    run_crowd(POLL_INIT, statuses[i], 5 * i + 1);
+    run_crowd(POLL_INIT, statuses[i], 10 * i + 1);
 }
 
 TEST(poll_start_fails_for_one) {
   static const int statuses[] = {UV_EEXIST, UV_ENOMEM, UV_EBADF};
   for (int i = 0; i < 3; i++)
-    run_crowd(POLL_START, statuses[i], 7 * i + 1);
+    run_crowd(POLL_START, statuses[i], 11 * i + 1);
 }
 
 /* What stood in the way may be gone a moment later. */
 TEST(poll_fails_once) {
   fail_once = true;
   run_crowd(POLL_INIT, UV_ENOMEM, 7);
-  run_crowd(POLL_START, UV_EEXIST, 5);
+  run_crowd(POLL_START, UV_EEXIST, 8);
 }
 
 static void expect_lookups_without_wakeup(enum kind kind) {
