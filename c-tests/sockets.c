@@ -535,13 +535,13 @@ static void run_crowd(enum kind kind, int status, int at) {
   open_loop(&f, NULL);
   failing = kind;
   fail_status = status;
-  /* 7.85 makes do with few sockets, sometimes with one. */
-  fail_at = curl_number() < 0x075800 ? 1 : at;
+  fail_at = at;
   fail_fd = -1;
   failures = 0;
   crowd_failed = 0;
   for (int i = 0; i < n; i++) {
-    t[i] = transfer_new(&f, "/bytes/1000");
+    /* Not answered within the call that asks, so that each of them needs its socket. */
+    t[i] = transfer_new(&f, "/delay/20/1000");
     t[i]->on_done = on_crowd_done;
     begin(&f, t[i]);
   }
