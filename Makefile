@@ -73,8 +73,10 @@ install: setup-cmake ## install under PREFIX (and DESTDIR): MODE=embedded, the d
 	@cmake --install $(INSTALL_BUILD) >$(INSTALL_BUILD).log || { cat $(INSTALL_BUILD).log; exit 1; }
 	@echo "installed uvcurl ($(MODE)) under $(DESTDIR)$(PREFIX)"
 
-# Two builds on the machine's libraries, for a package manager's directories differ from those of an archive.
-PACKAGE_OPTIONS = -DCMAKE_BUILD_TYPE=Release -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/host-target
+# Two builds, for a package manager's directories differ from those of an archive.
+# One directory for all builds on the machine's libraries: cargo then compiles the crates once.
+HOST_OPTIONS = -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/host-target
+PACKAGE_OPTIONS = -DCMAKE_BUILD_TYPE=Release $(HOST_OPTIONS)
 packages: ## .deb and .tar.gz, into build/packages
 	@mkdir -p build/packages && rm -f build/packages/*
 	@sh tools/setup.sh cmake-host
@@ -97,7 +99,7 @@ uninstall: ## remove what install has installed
 
 # ---- tests ----
 
-TESTS = test-rust test-c matrix-corners test-asan test-valgrind test-consumers
+TESTS = test-rust test-c test-host matrix-corners test-asan test-valgrind test-consumers
 
 test: setup ## every test; the last line counts them
 	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)
@@ -170,6 +172,16 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
 
+# ---- on the machine's libuv and libcurl ----
+
+test-host: ## the C suite on the libuv and libcurl of the system
+	@echo "building the C suite on the libuv and libcurl of the system"
+	@mkdir -p build && { cmake -S . -B build/dev $(HOST_OPTIONS) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DUVCURL_BUILD_TESTS=ON -DUVCURL_BUILD_EXAMPLES=ON && cmake --build build/dev -j$(JOBS); } \
+	  >build/test-host.log 2>&1 || { cat build/test-host.log; exit 1; }
+	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --result $(RESULTS)/test-host.count \
+	  $(addprefix build/dev/c-tests/,$(C_TESTS) $(CXX_TESTS))
+
 # ---- programs of others ----
 
 HOST = build/consumers/host
@@ -180,7 +192,7 @@ EMBEDDED_SO = build/consumers/embedded/libuvcurl.so.0
 $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc: $(RUST_SOURCES) CMakeLists.txt $(wildcard cmake/*)
 	@echo "building libuvcurl on the libuv and libcurl of the system"
 	@mkdir -p $(HOST) && rm -rf $(HOST_PREFIX)
-	@{ cmake -S . -B $(HOST) -DCMAKE_INSTALL_LIBDIR=lib && cmake --build $(HOST) && \
+	@{ cmake -S . -B $(HOST) $(HOST_OPTIONS) -DCMAKE_INSTALL_LIBDIR=lib && cmake --build $(HOST) && \
 	  cmake --install $(HOST) --prefix $(HOST_PREFIX); } >$(HOST).log 2>&1 || { cat $(HOST).log; exit 1; }
 
 # After the archive: the two builds share what cargo has compiled.

@@ -540,7 +540,8 @@ static void run_crowd(enum kind kind, int status, int at) {
   failures = 0;
   crowd_failed = 0;
   for (int i = 0; i < n; i++) {
-    t[i] = transfer_new(&f, "/bytes/1000");
+    /* Not answered within the call that asks, so that each of them needs its socket. */
+    t[i] = transfer_new(&f, "/delay/20/1000");
     t[i]->on_done = on_crowd_done;
     begin(&f, t[i]);
   }
@@ -567,20 +568,20 @@ static void run_crowd(enum kind kind, int status, int at) {
 TEST(poll_init_fails_for_one) {
   static const int statuses[] = {UV_EMFILE, UV_EPERM, UV_EEXIST, UV_ENOMEM};
   for (int i = 0; i < 4; i++)
-    run_crowd(POLL_INIT, statuses[i], 5 * i + 1);
+    run_crowd(POLL_INIT, statuses[i], 10 * i + 1);
 }
 
 TEST(poll_start_fails_for_one) {
   static const int statuses[] = {UV_EEXIST, UV_ENOMEM, UV_EBADF};
   for (int i = 0; i < 3; i++)
-    run_crowd(POLL_START, statuses[i], 7 * i + 1);
+    run_crowd(POLL_START, statuses[i], 11 * i + 1);
 }
 
 /* What stood in the way may be gone a moment later. */
 TEST(poll_fails_once) {
   fail_once = true;
   run_crowd(POLL_INIT, UV_ENOMEM, 7);
-  run_crowd(POLL_START, UV_EEXIST, 5);
+  run_crowd(POLL_START, UV_EEXIST, 8);
 }
 
 static void expect_lookups_without_wakeup(enum kind kind) {

@@ -409,7 +409,8 @@ TEST(keep_alive_requests_cost_no_millisecond) {
   CHECK_INT(server_count(f.server, SERVER_ACCEPTED), 1);
   CHECK_INT(server_count(f.server, SERVER_REQUESTS), count);
   CHECK_BETWEEN(short_timers, 0, count / 20);
-  CHECK_BETWEEN(turns, count, 5 * count);
+  /* 7.85 may do the first in the turn of its start. */
+  CHECK_BETWEEN(turns, count - 1, 5 * count);
   CHECK_BETWEEN(actions, count, 4 * count);
   transfer_free(t);
   close_loop(&f);

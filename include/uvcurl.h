@@ -100,8 +100,9 @@ typedef void (*uvcurl_close_cb)(void *user_data);
  *
  * \param loop  the loop
  * \param out   where the driver's address goes; written only on success
- * \return 0; UV_EINVAL if an argument is NULL; UVCURL_E_LIBUV_MISMATCH; UVCURL_E_LIBCURL_MISMATCH; UV_ENOMEM; another
- *         number of libuv's if the loop takes no more handles; above 0 the CURLcode of curl_global_init()
+ * \return 0; UV_EINVAL if an argument is NULL; UVCURL_E_LIBUV_MISMATCH; UVCURL_E_LIBCURL_MISMATCH;
+ *         UVCURL_E_LIBUV_TOO_OLD; UVCURL_E_LIBCURL_TOO_OLD; UV_ENOMEM; another number of libuv's if the loop takes no
+ *         more handles; above 0 the CURLcode of curl_global_init()
  */
 int uvcurl_new(uv_loop_t *loop, uvcurl_t **out);
 
@@ -321,6 +322,16 @@ CURLM *uvcurl_multi(uvcurl_t *uc);
  * An error inside uvcurl itself was contained; close the driver and report the bug.
  */
 #define UVCURL_E_INTERNAL (-10005)
+
+/**
+ * The libuv that is loaded is older than 1.44.0.
+ */
+#define UVCURL_E_LIBUV_TOO_OLD (-10006)
+
+/**
+ * The libcurl that is loaded is older than 7.84.0.
+ */
+#define UVCURL_E_LIBCURL_TOO_OLD (-10007)
 
 /**
  * The text of a status: of uvcurl's own, of libcurl's CURLcode, or of libuv's.

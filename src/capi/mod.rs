@@ -98,8 +98,9 @@ pub const UVCURL_EASY_UNTOUCHED: uvcurl_option = 1;
 ///
 /// \param loop  the loop
 /// \param out   where the driver's address goes; written only on success
-/// \return 0; UV_EINVAL if an argument is NULL; UVCURL_E_LIBUV_MISMATCH; UVCURL_E_LIBCURL_MISMATCH; UV_ENOMEM; another
-///         number of libuv's if the loop takes no more handles; above 0 the CURLcode of curl_global_init()
+/// \return 0; UV_EINVAL if an argument is NULL; UVCURL_E_LIBUV_MISMATCH; UVCURL_E_LIBCURL_MISMATCH;
+///         UVCURL_E_LIBUV_TOO_OLD; UVCURL_E_LIBCURL_TOO_OLD; UV_ENOMEM; another number of libuv's if the loop takes no
+///         more handles; above 0 the CURLcode of curl_global_init()
 #[no_mangle]
 pub unsafe extern "C" fn uvcurl_new(r#loop: *mut uv_loop_t, out: *mut *mut uvcurl_t) -> c_int {
     guard(error::UVCURL_E_INTERNAL, || {
@@ -361,6 +362,11 @@ pub unsafe extern "C" fn uvcurl_active(uc: *const uvcurl_t) -> size_t {
 /// CURLPAUSE_ALL, which curl-sys leaves out.
 const PAUSE_ALL: c_int = curl_sys::CURLPAUSE_RECV | curl_sys::CURLPAUSE_SEND;
 
+/// 1.44.0, as `uv_version` has it: handles of an older one must not outlive their descriptors, and tests of it are gone.
+const OLDEST_LIBUV: u32 = 0x01_2c_00;
+/// 7.84.0, as `curl_version_info` has it: `curl_global_init` of an older one may be called by one thread at a time only.
+const OLDEST_LIBCURL: u32 = 0x07_54_00;
+
 /// Lets a driver do what was asked of it.
 fn act(driver: &Driver, what: impl FnOnce(&Driver) -> Result<(), c_int>) -> c_int {
     guard_driver(driver, error::UVCURL_E_INTERNAL, |driver| {
@@ -430,6 +436,13 @@ unsafe fn new(
 ) -> Result<(), c_int> {
     if raw.is_null() || out.is_null() {
         return Err(error::EINVAL);
+    }
+    // Whatever was there when the library was built: another may be loaded (S58).
+    if sys::libuv() < OLDEST_LIBUV {
+        return Err(error::UVCURL_E_LIBUV_TOO_OLD);
+    }
+    if sys::libcurl() < OLDEST_LIBCURL {
+        return Err(error::UVCURL_E_LIBCURL_TOO_OLD);
     }
     // SAFETY: the caller's promise.
     if unsafe { sys::foreign_loop(raw)? } {

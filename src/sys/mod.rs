@@ -22,7 +22,8 @@ pub(crate) use self::fake::{
 };
 #[cfg(not(test))]
 pub(crate) use self::uv::{
-    closed, foreign_loop, now_ns, owner, uv_texts, CloseFn, DoneFn, Hold, Idle, Loop, Poll, Timer,
+    closed, foreign_loop, libuv, now_ns, owner, uv_texts, CloseFn, DoneFn, Hold, Idle, Loop, Poll,
+    Timer,
 };
 
 use curl_sys as curl_c;

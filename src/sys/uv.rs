@@ -450,6 +450,12 @@ impl CloseFn {
     }
 }
 
+/// The version of the libuv that is running, 0x012c00 for 1.44.0.
+pub(crate) fn libuv() -> u32 {
+    // SAFETY: no conditions.
+    unsafe { c::uv_version() }
+}
+
 /// libuv's name, without its `UV_`, and text of a number it knows.
 pub(crate) fn uv_texts(status: c_int) -> Option<(&'static CStr, &'static CStr)> {
     let mut buffer = [0 as c_char; 64];
