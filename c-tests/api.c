@@ -766,7 +766,7 @@ TEST(libcurl_just_new_enough) {
   new_gives(0);
 }
 
-TEST(libuv_too_old), T(libcurl_too_old), T(libcurl_just_new_enough), T(new_without_the_macro) {
+TEST(new_without_the_macro) {
   uv_loop_t loop;
   uvcurl_t *uc = NULL;
   CHECK_INT(uv_loop_init(&loop), 0);
