@@ -24,6 +24,11 @@ int __wrap_ioctl(int fd, unsigned long request, void *argument) {
   return __real_ioctl(fd, request, argument);
 }
 
+/* libuv 1.45 to 1.48 hands all its calls to the kernel in batches, of which nothing is seen here. */
+static unsigned at_least(unsigned calls) {
+  return uv_version() >= 0x012d00 && uv_version() < 0x013100 ? 0 : calls;
+}
+
 /* ---- counts ---- */
 
 static int left;
@@ -63,11 +68,18 @@ static void count(fixture *f, int crowd, int total, bool new_connections) {
     transfer_free(t[i]);
 }
 
+/* libcurl 8.10 asks to write again when it has sent everything, and then no longer, so that the poll
+ * handle has to be started anew. */
+static unsigned at_most(unsigned calls) {
+  unsigned version = curl_version_info(CURLVERSION_NOW)->version_num;
+  return version >= 0x080a00 && version < 0x080b00 ? 40 * calls : calls;
+}
+
 TEST(keep_alive_one_by_one) {
   fixture f;
   fixture_open(&f);
   count(&f, 1, 500, false);
-  CHECK_BETWEEN(epoll_ctls, 0, 50);
+  CHECK_BETWEEN(epoll_ctls, 0, at_most(50));
   CHECK_BETWEEN(ioctls, 0, 5);
   CHECK_INT(server_count(f.server, SERVER_ACCEPTED), 1);
   fixture_close(&f);
@@ -77,18 +89,17 @@ TEST(keep_alive_many_at_once) {
   fixture f;
   fixture_open(&f);
   count(&f, 100, 2000, false);
-  CHECK_BETWEEN(epoll_ctls, 0, 200);
+  CHECK_BETWEEN(epoll_ctls, 0, at_most(200));
   CHECK_BETWEEN(ioctls, 0, 20);
   fixture_close(&f);
 }
 
-/* Two for each start, of which there are two, and one to stop. A libuv that hands its calls to the
- * kernel in batches makes fewer. */
+/* Two for each start, of which there are two, and one to stop. */
 TEST(new_connections) {
   fixture f;
   fixture_open(&f);
   count(&f, 1, 500, true);
-  CHECK_BETWEEN(epoll_ctls, 500, 5 * 500 + 50);
+  CHECK_BETWEEN(epoll_ctls, at_least(500), 5 * 500 + 50);
   CHECK_BETWEEN(ioctls, 0, 50);
   CHECK_INT(server_count(f.server, SERVER_ACCEPTED), 502);
   fixture_close(&f);
@@ -100,7 +111,7 @@ TEST(untouched_handles) {
   fixture_open(&f);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, 1), 0);
   count(&f, 1, 500, false);
-  CHECK_BETWEEN(epoll_ctls, 500, 4 * 500);
+  CHECK_BETWEEN(epoll_ctls, at_least(500), 4 * 500);
   CHECK_INT(server_count(f.server, SERVER_ACCEPTED), 1);
   fixture_close(&f);
 }
