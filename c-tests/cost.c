@@ -118,6 +118,8 @@ TEST(untouched_handles) {
 
 /* ---- pools that are shared ---- */
 
+/* Answers are delayed, for libcurl does not even announce a connection that is answered at once. */
+
 static CURLSH *shared_pool(void) {
   CURLSH *share = curl_share_init();
   CHECK(share != NULL);
@@ -148,7 +150,7 @@ TEST(two_drivers_on_a_loop_share_a_pool) {
   fixture_open(&f);
   CHECK_INT(uvcurl_new(&f.loop, &other), 0);
   CURLSH *share = shared_pool();
-  transfer *a = transfer_new(&f, "/bytes/10"), *b = transfer_new(&f, "/bytes/10");
+  transfer *a = transfer_new(&f, "/delay/3/10"), *b = transfer_new(&f, "/delay/3/10");
   use(a, share);
   use(b, share);
   for (int i = 0; i < 20; i++) {
@@ -185,7 +187,7 @@ TEST(pool_is_shared_with_the_host) {
             CURLE_OK);
   CHECK_INT(curl_easy_setopt(own, CURLOPT_SHARE, share), CURLE_OK);
   CHECK_INT(curl_easy_setopt(own, CURLOPT_NOBODY, 1L), CURLE_OK);
-  transfer *t = transfer_new(&f, "/bytes/10");
+  transfer *t = transfer_new(&f, "/delay/3/10");
   use(t, share);
   for (int i = 0; i < 20; i++) {
     CHECK_INT(curl_easy_setopt(own, CURLOPT_FORBID_REUSE, 0L), CURLE_OK);
