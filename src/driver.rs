@@ -87,6 +87,8 @@ pub(crate) struct Driver {
     pub(crate) messages: RefCell<Vec<(Easy, c_int)>>,
     referenced: Cell<bool>,
     held: Cell<bool>,
+    /// The idle handle is to run before the loop polls.
+    turn_watched: Cell<bool>,
     /// The wait the look timer was started for; 0: it is stopped.
     looking: Cell<u64>,
     /// There were more silent sockets than one turn looks at.
@@ -123,6 +125,7 @@ impl Driver {
             messages: RefCell::default(),
             referenced: Cell::new(true),
             held: Cell::new(false),
+            turn_watched: Cell::new(false),
             looking: Cell::new(0),
             more_silent: Cell::new(false),
             pending: Pending::default(),
@@ -510,7 +513,10 @@ impl Driver {
     pub(crate) fn socket_wanted(&self, easy: Easy, socket: Socket, events: Events) {
         // Multi-handle calls that libcurl makes us by itself, from curl_easy_cleanup of a host that broke the contract
         // for one, come without `enter`; the record is kept in line all the same.
-        let user = self.transfers.borrow().order(easy);
+        let user = match events {
+            Events::NONE => 0,
+            _ => self.transfers.borrow().order(easy),
+        };
         self.sockets
             .borrow_mut()
             .want(&self.uv, (easy, user), socket, events);
@@ -520,6 +526,9 @@ impl Driver {
     /// Finds out which of the sockets announced lately belong to connections that a transfer of ours has opened, for these
     /// have our close-socket function. A connection that came out of a pool may be somebody else's and have none.
     fn claim_sockets(&self) {
+        if !self.sockets.borrow().any_fresh() {
+            return;
+        }
         loop {
             let next = self.sockets.borrow_mut().take_fresh();
             let Some((socket, easy, user)) = next else {
@@ -558,7 +567,9 @@ impl Driver {
     /// Has the idle handle run before the loop polls if poll handles have been left over, see [`Sockets::end_turn`].
     fn watch_the_turn(&self) {
         let vacated = self.sockets.borrow().any_vacated();
-        self.handles(|h| h.deadline.set_turn(vacated));
+        if self.turn_watched.replace(vacated) != vacated {
+            self.handles(|h| h.deadline.set_turn(vacated));
+        }
     }
 
     // ---- the work ----
@@ -577,20 +588,25 @@ impl Driver {
     }
 
     /// Takes a transfer whose status is settled out of libcurl, which makes its report due (promise 2).
-    pub(crate) fn let_go(&self, easy: Easy) {
+    fn let_go(&self, easy: Easy) {
         let state = self.transfers.borrow().state(easy);
         if let Some(State::Ending { added, .. }) = state {
-            if added {
-                let settings = self.settings.get();
-                if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {
-                    self.later(Request::End(easy));
-                    return;
-                }
-                // Any other failure means that libcurl does not have it, which is what was wanted.
-                sys::release(easy, settings);
-            }
-            self.transfers.borrow_mut().ended(easy);
+            self.part(easy, added);
         }
+    }
+
+    /// [`Driver::let_go`] of one that is known to be settled, and to be with libcurl or not.
+    pub(crate) fn part(&self, easy: Easy, added: bool) {
+        if added {
+            let settings = self.settings.get();
+            if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {
+                self.later(Request::End(easy));
+                return;
+            }
+            // Any other failure means that libcurl does not have it, which is what was wanted.
+            sys::release(easy, settings);
+        }
+        self.transfers.borrow_mut().ended(easy);
     }
 
     fn set_pause(&self, easy: Easy, mask: c_int) -> Result<(), c_int> {
@@ -790,8 +806,11 @@ impl Driver {
             if self.phase.get() != Phase::Open {
                 return;
             }
-            again |= self.drain();
+            // What has been put back waits for the next turn; what comes in from here on does not.
+            let put_back = (self.requests.borrow().len(), self.close_due.get());
+            self.drain();
             again |= self.end_unwatchable();
+            again |= (self.requests.borrow().len(), self.close_due.get()) != put_back;
             if !again && pauses > 0 {
                 // One at a time: code of the host's may run inside, and ask for more.
                 pauses -= 1;

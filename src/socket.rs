@@ -248,6 +248,10 @@ impl Sockets {
         }
     }
 
+    pub(crate) fn any_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
     /// The next of the sockets announced lately that may turn out to be opened by the transfer that announced it.
     pub(crate) fn take_fresh(&mut self) -> Option<(Socket, Easy, u64)> {
         while let Some(socket) = self.fresh.pop() {
