@@ -95,6 +95,35 @@ packages: ## .deb and .tar.gz, into build/packages
 uninstall: ## remove what install has installed
 	@cmake --build $(INSTALL_BUILD) --target uninstall >/dev/null
 
+# ---- addons of Node ----
+
+NODE_BUILD = build/node
+NODE_PREFIX = build/node-prefix
+NODE_CMAKE_OPTIONS =
+
+$(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a: $(RUST_SOURCES) tools/embedded.pl CMakeLists.txt $(wildcard cmake/*.cmake*)
+	@echo "building libuvcurl_node.a on the libuv and OpenSSL of Node, with libcurl inside"
+	@mkdir -p build
+	@{ cmake -S . -B $(NODE_BUILD) -DUVCURL_NODE=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_LIBDIR=lib \
+	  "-DCMAKE_INSTALL_PREFIX=$(CURDIR)/$(NODE_PREFIX)" -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/node-target $(NODE_CMAKE_OPTIONS) && \
+	  cmake --build $(NODE_BUILD); } >build/node.log 2>&1 || { cat build/node.log; exit 1; }
+	@rm -rf $(NODE_PREFIX) && cmake --install $(NODE_BUILD) >build/node.log || { cat build/node.log; exit 1; }
+	@touch $@
+
+$(NODE_PREFIX)/include/uvcurl_node.h: include/uvcurl_node.h $(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a
+	@cp $< $@
+
+build/node-addon/fetch.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
+	@mkdir -p $(@D)
+	@echo "compiling $<"
+	@$(CC) -shared -fPIC -std=gnu11 -O2 -g $(WARNINGS) -I$(NODE_PREFIX)/include -isystem $(NODE_PREFIX)/include/uvcurl-node \
+	  -isystem $$(node -p "path.resolve(process.execPath, '../../include/node')") $< \
+	  $(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a -lm -ldl -Wl,--exclude-libs,ALL -o $@
+
+node: ## uvcurl for addons of Node, installed under build/node-prefix
+	@sh tools/setup.sh cmake-node
+	@$(MAKE) --no-print-directory $(NODE_PREFIX)/include/uvcurl_node.h
+
 # ---- tests ----
 
 TESTS = test-rust test-c test-asan test-valgrind
@@ -172,7 +201,7 @@ lint: ## formatting, clippy
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
 	@if command -v clang-format-14 >/dev/null 2>&1; then \
-	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.h examples/*.c examples/*.h; \
+	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.h include/uvcurl_node.h examples/*.c examples/*.h; \
 	else echo "clang-format-14 is not installed: C sources not checked"; fi
 
 docs: ## the Rust side, for those who work on it
@@ -181,4 +210,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake examples demo install packages uninstall test $(TESTS) header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake examples demo node install packages uninstall test $(TESTS) header bindings lint docs clean

@@ -11,7 +11,7 @@ foreach(file ${files})
   endif()
   # Only directories that are uvcurl's own; lib and include are everybody's.
   get_filename_component(directory "${path}" DIRECTORY)
-  while("${directory}" MATCHES "/uvcurl(-embedded)?(/|$)")
+  while("${directory}" MATCHES "/uvcurl(-embedded|-node)?(/|$)")
     file(GLOB left "${directory}/*")
     if(left OR NOT IS_DIRECTORY "${directory}")
       break()

@@ -312,8 +312,8 @@ fn select_bits(events: Events) -> c_int {
 }
 
 /// `curl_multi_get_offt` is newer (8.16) than the oldest libcurl that may be linked, so it is looked up at run time where
-/// libcurl is shared, and named directly where it is the embedded one.
-#[cfg(feature = "bundled")]
+/// libcurl is shared, and named directly where it is the one inside this library.
+#[cfg(feature = "bundled-curl")]
 fn find_get_offt() -> Option<GetOfft> {
     extern "C" {
         fn curl_multi_get_offt(multi: *mut c::CURLM, info: c_int, value: *mut i64) -> c::CURLMcode;
@@ -321,7 +321,7 @@ fn find_get_offt() -> Option<GetOfft> {
     Some(curl_multi_get_offt)
 }
 
-#[cfg(all(not(feature = "bundled"), unix))]
+#[cfg(all(not(feature = "bundled-curl"), unix))]
 fn find_get_offt() -> Option<GetOfft> {
     if VERSION_INFO.number < 0x081000 {
         return None;
@@ -335,7 +335,7 @@ fn find_get_offt() -> Option<GetOfft> {
     Some(unsafe { std::mem::transmute::<*mut c_void, GetOfft>(found) })
 }
 
-#[cfg(all(not(feature = "bundled"), not(unix)))]
+#[cfg(all(not(feature = "bundled-curl"), not(unix)))]
 fn find_get_offt() -> Option<GetOfft> {
     None
 }
