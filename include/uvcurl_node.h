@@ -1,7 +1,9 @@
 /*
- * uvcurl_node: uvcurl in an addon of Node, on Node's own loop. Header only; plain Node-API (version 8 or later), C and C++.
+ * uvcurl_node: uvcurl in an addon of Node, on Node's own loop. Header only; plain Node-API (version
+ * 8 or later), C and C++.
  *
- *     static uvcurl_node_t *node;                        one per napi_env: keep it in napi_set_instance_data()
+ *     static uvcurl_node_t *node;                        one per napi_env: keep it in
+ * napi_set_instance_data()
  *
  *     napi_value init(napi_env env, napi_value exports) {
  *       int status = uvcurl_node_attach(env, &node);
@@ -14,34 +16,40 @@
  *
  *     status = uvcurl_node_start(node, &my->transfer, my->easy, on_done, my);
  *
- *     static void on_done(uvcurl_node_t *node, uvcurl_node_transfer_t *transfer, CURL *easy, int status, void *user_data) {
- *       if (uvcurl_node_env(node)) ...                   call into JavaScript: settle a promise, call a function
+ *     static void on_done(uvcurl_node_t *node, uvcurl_node_transfer_t *transfer, CURL *easy, int
+ * status, void *user_data) { if (uvcurl_node_env(node)) ...                   call into JavaScript:
+ * settle a promise, call a function
  *       ...                                              free what is yours, in any case
  *     }
  *
- * LIFE. uvcurl_node_attach() makes a driver on the loop of an environment, which is the main thread or one worker. Each has
- * its own, on its own thread, and an addon is initialised once for each. The driver ends by itself with the environment: at
- * the end of a worker, by worker.terminate() or by itself, and of the main thread when it has nothing more to do. Transfers
- * still in flight then are reported with UV_ECANCELED, without waiting for anything, and no JavaScript can run any more:
- * uvcurl_node_env() is NULL, and the done callback only frees. process.exit() on the main thread ends the process with no
- * callback at all.
+ * LIFE. uvcurl_node_attach() makes a driver on the loop of an environment, which is the main thread
+ * or one worker. Each has its own, on its own thread, and an addon is initialised once for each.
+ * The driver ends by itself with the environment: at the end of a worker, by worker.terminate() or
+ * by itself, and of the main thread when it has nothing more to do. Transfers still in flight then
+ * are reported with UV_ECANCELED, without waiting for anything, and no JavaScript can run any more:
+ * uvcurl_node_env() is NULL, and the done callback only frees. process.exit() on the main thread
+ * ends the process with no callback at all.
  *
- * A transfer in flight keeps Node alive as an open socket would; a driver without transfers does not, however many
- * connections idle in its pool. uvcurl_unref(uvcurl_node_driver(node)) turns the first half off.
+ * A transfer in flight keeps Node alive as an open socket would; a driver without transfers does
+ * not, however many connections idle in its pool. uvcurl_unref(uvcurl_node_driver(node)) turns the
+ * first half off.
  *
  * THREADS. Everything here is called on the thread of the environment.
  *
- * JAVASCRIPT IN CALLBACKS. Callbacks of libcurl and uvcurl run from the loop, where Node expects native code to open a callback
- * scope before it calls into JavaScript, lest process.nextTick() and promises run late and AsyncLocalStorage lose its store.
- * The done callback is called inside one. In write, header, read and progress callbacks use uvcurl_node_enter() and
- * uvcurl_node_leave(), in the asynchronous context of the transfer. An exception that JavaScript threw there becomes an
+ * JAVASCRIPT IN CALLBACKS. Callbacks of libcurl and uvcurl run from the loop, where Node expects
+ * native code to open a callback scope before it calls into JavaScript, lest process.nextTick() and
+ * promises run late and AsyncLocalStorage lose its store. The done callback is called inside one.
+ * In write, header, read and progress callbacks use uvcurl_node_enter() and uvcurl_node_leave(), in
+ * the asynchronous context of the transfer. An exception that JavaScript threw there becomes an
  * 'uncaughtException', as in a listener of a socket.
  *
- * Do not run JavaScript from a callback that libcurl may call inside curl_easy_cleanup() or curl_easy_setopt().
+ * Do not run JavaScript from a callback that libcurl may call inside curl_easy_cleanup() or
+ * curl_easy_setopt().
  *
  * STATUS. As in uvcurl.h. uvcurl_node_error() makes a JavaScript Error of one.
  *
- * Link with libuvcurl_node.a and -Wl,--exclude-libs,ALL, and with no other libuv, libcurl or OpenSSL: docs/node.md says why.
+ * Link with libuvcurl_node.a and -Wl,--exclude-libs,ALL, and with no other libuv, libcurl or
+ * OpenSSL: docs/node.md says why.
  */
 #ifndef UVCURL_NODE_H
 #define UVCURL_NODE_H
@@ -68,17 +76,21 @@ extern "C" {
 #define UVCURL_NODE_FN static
 #endif
 
-/** A driver in a napi_env. Opaque: use the functions below. It is freed with the environment, not by the addon. */
+/** A driver in a napi_env. Opaque: use the functions below. It is freed with the environment, not
+ * by the addon. */
 typedef struct uvcurl_node_t uvcurl_node_t;
 
-/** One transfer, in memory of the addon's, usually a member of its own struct. All members are private. */
+/** One transfer, in memory of the addon's, usually a member of its own struct. All members are
+ * private. */
 typedef struct uvcurl_node_transfer_t uvcurl_node_transfer_t;
 
 /**
- * Reports that a transfer has ended; as uvcurl_done_cb, and inside a callback scope if there is still JavaScript to call.
+ * Reports that a transfer has ended; as uvcurl_done_cb, and inside a callback scope if there is
+ * still JavaScript to call.
  *
- * The memory of `transfer` is the addon's again and may be freed here, or started again. uvcurl_node_env(node) is NULL if
- * the environment is ending: free what belongs to the transfer, and do not call JavaScript.
+ * The memory of `transfer` is the addon's again and may be freed here, or started again.
+ * uvcurl_node_env(node) is NULL if the environment is ending: free what belongs to the transfer,
+ * and do not call JavaScript.
  */
 typedef void (*uvcurl_node_done_cb)(uvcurl_node_t *node, uvcurl_node_transfer_t *transfer,
                                     CURL *easy, int status, void *user_data);
@@ -122,13 +134,13 @@ UVCURL_NODE_FN void uvcurl_node_cleanup_(napi_async_cleanup_hook_handle hook, vo
 /**
  * Makes a driver on the loop of an environment.
  *
- * It lives as long as the environment does. Call it once per environment, in the function that initialises the addon; a
- * second call makes a second driver with its own connections.
+ * It lives as long as the environment does. Call it once per environment, in the function that
+ * initialises the addon; a second call makes a second driver with its own connections.
  *
  * \param env  the environment
  * \param out  where the driver goes; written only on success
- * \return 0; as uvcurl_new(), UVCURL_E_LIBUV_MISMATCH and UVCURL_E_LIBCURL_MISMATCH above all; UV_EINVAL if Node gives no
- *         loop; UV_ENOMEM
+ * \return 0; as uvcurl_new(), UVCURL_E_LIBUV_MISMATCH and UVCURL_E_LIBCURL_MISMATCH above all;
+ * UV_EINVAL if Node gives no loop; UV_ENOMEM
  */
 UVCURL_NODE_FN int uvcurl_node_attach(napi_env env, uvcurl_node_t **out) {
   uv_loop_t *loop = NULL;
@@ -156,7 +168,8 @@ UVCURL_NODE_FN int uvcurl_node_attach(napi_env env, uvcurl_node_t **out) {
   return 0;
 }
 
-/** The driver, for uvcurl_pause(), _cancel(), _set(), _multi(), _ref() and the rest. Do not close it. */
+/** The driver, for uvcurl_pause(), _cancel(), _set(), _multi(), _ref() and the rest. Do not close
+ * it. */
 UVCURL_NODE_FN uvcurl_t *uvcurl_node_driver(const uvcurl_node_t *node) {
   return node->driver;
 }
@@ -167,12 +180,13 @@ UVCURL_NODE_FN napi_env uvcurl_node_env(const uvcurl_node_t *node) {
 }
 
 /**
- * Opens the scopes in which a callback of a transfer may call into JavaScript: one for handles, and a callback scope in the
- * transfer's asynchronous context.
+ * Opens the scopes in which a callback of a transfer may call into JavaScript: one for handles, and
+ * a callback scope in the transfer's asynchronous context.
  *
  * \param transfer  a transfer that is in flight
  * \param scope     the callback's own, for uvcurl_node_leave()
- * \return the environment; NULL if JavaScript cannot be called (any more): then there is nothing to leave
+ * \return the environment; NULL if JavaScript cannot be called (any more): then there is nothing to
+ * leave
  */
 UVCURL_NODE_FN napi_env uvcurl_node_enter(uvcurl_node_transfer_t *transfer,
                                           uvcurl_node_scope_t *scope) {
@@ -189,8 +203,8 @@ UVCURL_NODE_FN napi_env uvcurl_node_enter(uvcurl_node_transfer_t *transfer,
 }
 
 /**
- * Closes what uvcurl_node_enter() opened, and so runs what process.nextTick() and promises have waiting. An exception that
- * is pending becomes an 'uncaughtException' first.
+ * Closes what uvcurl_node_enter() opened, and so runs what process.nextTick() and promises have
+ * waiting. An exception that is pending becomes an 'uncaughtException' first.
  *
  * \param env    what uvcurl_node_enter() returned
  * \param scope  the same scope
@@ -224,15 +238,17 @@ UVCURL_NODE_FN void uvcurl_node_done_(uvcurl_t *uc, CURL *easy, int status, void
 /**
  * Starts a transfer, as uvcurl_start().
  *
- * The asynchronous context of its callbacks is the one of this call: AsyncLocalStorage has the same store in them. Call it
- * where there is a handle scope, as in every function that JavaScript has called.
+ * The asynchronous context of its callbacks is the one of this call: AsyncLocalStorage has the same
+ * store in them. Call it where there is a handle scope, as in every function that JavaScript has
+ * called.
  *
  * \param node       the driver
  * \param transfer   memory for it, which must stay until the done callback
  * \param easy       the easy handle, with all its options
  * \param cb         called once when the transfer has ended
  * \param user_data  handed to the callback
- * \return as uvcurl_start(); UV_ECANCELED if the environment is ending. After a failure no callback runs for this call.
+ * \return as uvcurl_start(); UV_ECANCELED if the environment is ending. After a failure no callback
+ * runs for this call.
  */
 UVCURL_NODE_FN int uvcurl_node_start(uvcurl_node_t *node, uvcurl_node_transfer_t *transfer,
                                      CURL *easy, uvcurl_node_done_cb cb, void *user_data) {
@@ -260,8 +276,8 @@ UVCURL_NODE_FN int uvcurl_node_start(uvcurl_node_t *node, uvcurl_node_transfer_t
 }
 
 /**
- * A JavaScript Error for a status: `code` is uvcurl_err_name(), such as 'CURLE_COULDNT_CONNECT', `errno` the number, and
- * `message` uvcurl_strerror() or, after it, `detail`.
+ * A JavaScript Error for a status: `code` is uvcurl_err_name(), such as 'CURLE_COULDNT_CONNECT',
+ * `errno` the number, and `message` uvcurl_strerror() or, after it, `detail`.
  *
  * \param env     the environment
  * \param status  the status

@@ -1,4 +1,5 @@
-/* An addon that fetches URLs with libcurl on Node's own loop: the C half of fetch.js. Plain Node-API. */
+/* An addon that fetches URLs with libcurl on Node's own loop: the C half of fetch.js. Plain
+ * Node-API. */
 #define NAPI_VERSION 8
 #include <stdio.h>
 #include <uvcurl_node.h>
@@ -100,7 +101,8 @@ static size_t on_header(char *data, size_t one, size_t size, void *user_data) {
   }
   if (!append(&job->head, &job->head_size, &job->head_room, data, size))
     return 0;
-  /* A blank line ends a header. One of a redirect is told only if there is a body, or nothing else, after it. */
+  /* A blank line ends a header. One of a redirect is told only if there is a body, or nothing else,
+   * after it. */
   if (size <= 2 && job->status >= 200 && !(job->follow && job->status / 100 == 3) &&
       (env = uvcurl_node_enter(&job->transfer, &scope))) {
     tell_head(env, job);
@@ -189,7 +191,8 @@ static void on_done(uvcurl_node_t *node, uvcurl_node_transfer_t *transfer, CURL 
 static char *string_of(napi_env env, napi_value value) {
   size_t size = 0;
   char *text;
-  if (napi_get_value_string_utf8(env, value, NULL, 0, &size) != napi_ok || !(text = malloc(size + 1)))
+  if (napi_get_value_string_utf8(env, value, NULL, 0, &size) != napi_ok ||
+      !(text = malloc(size + 1)))
     return NULL;
   napi_get_value_string_utf8(env, value, text, size + 1, &size);
   return text;
@@ -208,7 +211,8 @@ static double number_of(napi_env env, napi_value object, const char *name) {
   return number;
 }
 
-static void set_string(napi_env env, napi_value object, const char *name, CURL *easy, CURLoption to) {
+static void set_string(napi_env env, napi_value object, const char *name, CURL *easy,
+                       CURLoption to) {
   napi_value value;
   char *text;
   if (napi_get_named_property(env, object, name, &value) == napi_ok && is_string(env, value) &&
@@ -316,7 +320,8 @@ static napi_value start(napi_env env, napi_callback_info info) {
 }
 
 /* The job that is the first argument, if it is in flight. */
-static job_t *in_flight(napi_env env, napi_callback_info info, size_t count, napi_value *arguments) {
+static job_t *in_flight(napi_env env, napi_callback_info info, size_t count,
+                        napi_value *arguments) {
   void *job = NULL;
   if (napi_get_cb_info(env, info, &count, arguments, NULL, NULL) != napi_ok ||
       napi_get_value_external(env, arguments[0], &job) != napi_ok || !((job_t *)job)->easy)
