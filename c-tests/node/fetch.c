@@ -389,6 +389,13 @@ static napi_value write_job(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* unref(): transfers in flight keep Node alive no longer */
+static napi_value unref(napi_env env, napi_callback_info info) {
+  (void)info;
+  uvcurl_unref(uvcurl_node_driver(addon_of(env)->node));
+  return NULL;
+}
+
 /* stats(): { active, jobs, curl } */
 static napi_value stats(napi_env env, napi_callback_info info) {
   addon_t *addon = addon_of(env);
@@ -419,6 +426,7 @@ NAPI_MODULE_INIT() {
       {"resume", NULL, resume_job, NULL, NULL, NULL, napi_default, NULL},
       {"cancel", NULL, cancel, NULL, NULL, NULL, napi_default, NULL},
       {"write", NULL, write_job, NULL, NULL, NULL, napi_default, NULL},
+      {"unref", NULL, unref, NULL, NULL, NULL, napi_default, NULL},
       {"stats", NULL, stats, NULL, NULL, NULL, napi_default, NULL},
   };
   addon_t *addon = calloc(1, sizeof *addon);

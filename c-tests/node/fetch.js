@@ -120,4 +120,4 @@ function fetch(url, options = {}) {
   });
 }
 
-module.exports = { fetch, stats: addon.stats };
+module.exports = { fetch, stats: addon.stats, unref: addon.unref };
