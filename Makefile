@@ -113,20 +113,31 @@ $(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a: $(RUST_SOURCES) tools/embedded.
 $(NODE_PREFIX)/include/uvcurl_node.h: include/uvcurl_node.h $(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a
 	@cp $< $@
 
+comma = ,
+define addon # libraries, more flags
+@mkdir -p $(@D)
+@echo "compiling $(@F)"
+@$(CC) -shared -fPIC -std=gnu11 -O2 -g $(WARNINGS) $(2) -I$(NODE_PREFIX)/include -isystem $(NODE_PREFIX)/include/uvcurl-node \
+  -isystem $$(node -p "path.resolve(process.execPath, '../../include/node')") $< $(1) -lm -ldl -o $@
+endef
+
 build/node-addon/fetch.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
-	@mkdir -p $(@D)
-	@echo "compiling $<"
-	@$(CC) -shared -fPIC -std=gnu11 -O2 -g $(WARNINGS) -I$(NODE_PREFIX)/include -isystem $(NODE_PREFIX)/include/uvcurl-node \
-	  -isystem $$(node -p "path.resolve(process.execPath, '../../include/node')") $< \
-	  $(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a -lm -ldl -Wl,--exclude-libs,ALL -o $@
+	$(call addon,$(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a -Wl$(comma)--exclude-libs$(comma)ALL,)
+
+# Wrong on purpose: with a second libuv inside, and with the libraries inside left visible.
+build/node-addon/second-libuv.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h $(EMBEDDED)/lib/libuvcurl.a
+	$(call addon,$(EMBEDDED)/lib/libuvcurl.a -Wl$(comma)--exclude-libs$(comma)ALL -lssl -lcrypto,)
+
+build/node-addon/visible.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
+	$(call addon,$(NODE_BUILD)/node/lib/uvcurl-node/libuvcurl_node.a,)
 
 node: ## uvcurl for addons of Node, installed under build/node-prefix
 	@sh tools/setup.sh cmake-node
-	@$(MAKE) --no-print-directory $(NODE_PREFIX)/include/uvcurl_node.h
+	@$(MAKE) -s --no-print-directory $(NODE_PREFIX)/include/uvcurl_node.h
 
 # ---- tests ----
 
-TESTS = test-rust test-c test-asan test-valgrind
+TESTS = test-rust test-c test-asan test-valgrind test-node
 
 test: setup ## every test; the last line counts them
 	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)
@@ -188,6 +199,13 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	@UVCURL_TEST_SLOWDOWN=10 sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) \
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
+
+NODE_TESTS = $(wildcard c-tests/node/test/*.test.js)
+test-node: node $(EMBEDDED)/lib/libuvcurl.a ## an addon on Node's own loop, against Node's servers and nginx
+	@$(MAKE) -s --no-print-directory build/node-addon/fetch.node build/node-addon/second-libuv.node build/node-addon/visible.node
+	@UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon/fetch.node UVCURL_TEST_PREFIX=$(CURDIR)/$(NODE_PREFIX) \
+	  UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
+	  sh tools/with-servers.sh sh tools/node-suite.sh $(RESULTS)/test-node.count $(NODE_TESTS)
 
 # ---- upkeep ----
 

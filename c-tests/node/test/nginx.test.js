@@ -35,8 +35,9 @@ for (const [name, url, version] of kinds) {
   });
 }
 
-test('nginx: the connection of an aborted transfer harms no other', async () => {
-  for (const [, url, version] of kinds) {
+test('nginx: the end of an aborted transfer harms no other', async () => {
+  // HTTP/2 is left out: nghttp2 ends a connection on which too much comes for streams that are gone (README.md, Limits).
+  for (const [, url, version] of kinds.slice(0, 2)) {
     const controllers = Array.from({ length: 20 }, () => new AbortController());
     const streams = await Promise.all(controllers.map(({ signal }) => fetch(`${url}/10m`, { ca, http: version, signal, stream: true })));
     const rest = streams.map((one, i) => (i % 2 ? body(one.body).then((all) => all.length) : new Promise((resolve) => {
