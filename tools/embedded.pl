@@ -35,6 +35,8 @@ sub build {
 }
 
 my ($libs, @messages) = build();
+# An addon is linked with what Node has.
+$libs //= '' if $node;
 if (!defined $libs) {
   # rustc names the libraries only when it runs.
   if (open my $in, '<', $kept) {
