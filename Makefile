@@ -207,6 +207,13 @@ test-node: node $(EMBEDDED)/lib/libuvcurl.a ## an addon on Node's own loop, agai
 	  UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
 	  sh tools/with-servers.sh sh tools/node-suite.sh $(RESULTS)/test-node.count $(NODE_TESTS)
 
+# Not a part of `test`: it fetches other versions of Node, 40 MB each.
+NODE_VERSIONS ?= 20 22 24 26
+test-node-versions: node $(EMBEDDED)/lib/libuvcurl.a ## the same addon, not compiled again, on other versions of Node
+	@$(MAKE) -s --no-print-directory build/node-addon/fetch.node build/node-addon/second-libuv.node build/node-addon/visible.node
+	@UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon/fetch.node UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
+	  sh tools/with-servers.sh sh tools/node-versions.sh build/results-versions $(NODE_VERSIONS)
+
 # ---- upkeep ----
 
 header: ## write include/uvcurl.h from the sources
@@ -228,4 +235,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake examples demo node install packages uninstall test $(TESTS) header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake examples demo node install packages uninstall test $(TESTS) test-node-versions header bindings lint docs clean

@@ -2,24 +2,23 @@
  * uvcurl_node: uvcurl in an addon of Node, on Node's own loop. Header only; plain Node-API (version
  * 8 or later), C and C++.
  *
- *     static uvcurl_node_t *node;                        one per napi_env: keep it in
- * napi_set_instance_data()
- *
  *     napi_value init(napi_env env, napi_value exports) {
+ *       uvcurl_node_t *node;                      one per environment, which frees it
  *       int status = uvcurl_node_attach(env, &node);
  *       if (status) {
- *         uvcurl_node_throw(env, status, NULL);          require() of the addon throws
+ *         uvcurl_node_throw(env, status, NULL);   require() of the addon throws
  *         return NULL;
  *       }
+ *       napi_set_instance_data(env, node, NULL, NULL);
  *       ...
  *     }
  *
  *     status = uvcurl_node_start(node, &my->transfer, my->easy, on_done, my);
  *
- *     static void on_done(uvcurl_node_t *node, uvcurl_node_transfer_t *transfer, CURL *easy, int
- * status, void *user_data) { if (uvcurl_node_env(node)) ...                   call into JavaScript:
- * settle a promise, call a function
- *       ...                                              free what is yours, in any case
+ *     void on_done(uvcurl_node_t *node, uvcurl_node_transfer_t *transfer, CURL *easy, int status,
+ *                  void *user_data) {
+ *       if (uvcurl_node_env(node)) ...            settle a promise, call a function
+ *       ...                                       free what is yours, in any case
  *     }
  *
  * LIFE. uvcurl_node_attach() makes a driver on the loop of an environment, which is the main thread
@@ -38,13 +37,14 @@
  *
  * JAVASCRIPT IN CALLBACKS. Callbacks of libcurl and uvcurl run from the loop, where Node expects
  * native code to open a callback scope before it calls into JavaScript, lest process.nextTick() and
- * promises run late and AsyncLocalStorage lose its store. The done callback is called inside one.
- * In write, header, read and progress callbacks use uvcurl_node_enter() and uvcurl_node_leave(), in
- * the asynchronous context of the transfer. An exception that JavaScript threw there becomes an
- * 'uncaughtException', as in a listener of a socket.
+ * promises run late. The done callback is called inside one. In write, header, read and progress
+ * callbacks use uvcurl_node_enter() and uvcurl_node_leave(). An exception that JavaScript threw
+ * there becomes an 'uncaughtException', as in a listener of a socket.
  *
- * Do not run JavaScript from a callback that libcurl may call inside curl_easy_cleanup() or
- * curl_easy_setopt().
+ * The scopes are in the asynchronous context in which the transfer was started. Before Node 24 that
+ * gives callbacks the stores of AsyncLocalStorage; since then no addon gets them by Node-API, and
+ * AsyncLocalStorage.snapshot() in JavaScript does it for every version. A promise that is awaited
+ * has the right store in any case.
  *
  * STATUS. As in uvcurl.h. uvcurl_node_error() makes a JavaScript Error of one.
  *
@@ -238,9 +238,8 @@ UVCURL_NODE_FN void uvcurl_node_done_(uvcurl_t *uc, CURL *easy, int status, void
 /**
  * Starts a transfer, as uvcurl_start().
  *
- * The asynchronous context of its callbacks is the one of this call: AsyncLocalStorage has the same
- * store in them. Call it where there is a handle scope, as in every function that JavaScript has
- * called.
+ * The scopes of its callbacks are in the asynchronous context of this call. Call it where there is
+ * a handle scope, as in every function that JavaScript has called.
  *
  * \param node       the driver
  * \param transfer   memory for it, which must stay until the done callback

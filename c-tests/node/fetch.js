@@ -5,6 +5,7 @@
 //
 // `body` is a Buffer, or a Readable with `stream: true`. What is sent is a string, a Buffer or a Readable. A failure is an
 // Error whose `code` is uvcurl's name of it; after an abort it is the signal's reason.
+const { AsyncLocalStorage } = require('node:async_hooks');
 const { validateHeaderName, validateHeaderValue } = require('node:http');
 const path = require('node:path');
 const { Readable } = require('node:stream');
@@ -56,6 +57,8 @@ function fetch(url, options = {}) {
       reason = signal.reason;
       addon.cancel(job);
     };
+    // Since Node 24 the asynchronous context of Node-API does not carry the stores of AsyncLocalStorage.
+    const inContext = stream && AsyncLocalStorage.snapshot();
     const readable = stream && new Readable({
       read: () => addon.resume(job),
       destroy(error, done) {
@@ -84,7 +87,7 @@ function fetch(url, options = {}) {
       },
       ondata(chunk) {
         if (!stream) chunks.push(chunk);
-        else if (!readable.push(chunk)) addon.pause(job);
+        else if (!inContext(() => readable.push(chunk))) addon.pause(job);
       },
       ondrain() {
         sent.resume();
@@ -99,10 +102,9 @@ function fetch(url, options = {}) {
           chunks = undefined;
           return resolve(response);
         }
-        if (!error) return readable.push(null);
         // Whoever reads learns it from the stream; before the head there is no stream to read.
-        if (response) readable.destroy(error);
-        else reject(error);
+        if (!response) return reject(error);
+        inContext(() => (error ? readable.destroy(error) : readable.push(null)));
       },
     });
     signal?.addEventListener('abort', abort, { once: true });
