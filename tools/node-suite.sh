@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs test files of the addon with Node's own test runner, and counts the cases that it counts.
 #
-#   node-suite.sh RESULT FILE ...      with UVCURL_TEST_ADDON; UVCURL_TEST_NODE names another Node, UVCURL_TEST_FLAGS flags for it
+#   node-suite.sh RESULT FILE ...      with UVCURL_TEST_ADDON; UVCURL_TEST_NODE names another Node, UVCURL_TEST_FLAGS flags for it,
+#   UVCURL_TEST_TIMEOUT the milliseconds after which a file hangs
 set -eu
 result=$1
 shift
@@ -12,7 +13,8 @@ tap=$result.tap
 status=0
 # Files one after the other, for each has servers and children of its own.
 # shellcheck disable=SC2086 # a list of flags
-"$node" ${UVCURL_TEST_FLAGS-} --test --test-concurrency=1 --test-reporter=spec --test-reporter-destination=stdout \
+"$node" ${UVCURL_TEST_FLAGS-} --test --test-concurrency=1 --test-timeout="${UVCURL_TEST_TIMEOUT:-300000}" \
+  --test-reporter=spec --test-reporter-destination=stdout \
   --test-reporter=tap --test-reporter-destination="$tap" "$@" >"$result.log" 2>&1 || status=$?
 # One line for each case that passed is a long list; all of it when something did not.
 [ $status = 0 ] || sed -n '/failing tests/,$p' "$result.log"

@@ -1,8 +1,9 @@
 'use strict';
 // Requests against Node's own servers on the same loop: a driver that blocks the loop never gets an answer.
 const assert = require('node:assert/strict');
-const { AsyncLocalStorage } = require('node:async_hooks');
+const { AsyncLocalStorage, createHook } = require('node:async_hooks');
 const crypto = require('node:crypto');
+const { once } = require('node:events');
 const { Readable } = require('node:stream');
 const { test } = require('node:test');
 const { fetch, stats } = require('../fetch.js');
@@ -230,18 +231,43 @@ test('AsyncLocalStorage keeps its store in the events of a stream', async (t) =>
 
 test('nextTick and promises run when a callback returns, not some time later', async (t) => {
   const server = await httpServer(t);
-  const order = [];
-  const response = await fetch(`${server.url}/drip`, { stream: true });
+  const { body: stream } = await fetch(`${server.url}/drip`, { stream: true });
+  await once(stream, 'data');
+  stream.resume();
+  // The first came out of the stream's buffer; from here on each comes straight from libcurl's write callback, and many of
+  // them from one call of libcurl.
+  const size = 4 << 20;
+  let total = 0;
+  let events = 0;
+  let ticks = 0;
+  let promises = 0;
+  let late = 0;
   await new Promise((resolve) => {
-    response.body.once('data', () => {
-      setImmediate(() => {
-        order.push('immediate');
-        resolve();
-      });
-      process.nextTick(() => order.push('tick'));
-      Promise.resolve().then(() => order.push('promise'));
+    stream.on('data', (part) => {
+      if (ticks !== events || promises !== events) late++;
+      events++;
+      process.nextTick(() => ticks++);
+      Promise.resolve().then(() => promises++);
+      total += part.length;
+      if (total === size) resolve();
     });
+    server.waiting[0].write(Buffer.alloc(size));
   });
-  assert.deepEqual(order, ['tick', 'promise', 'immediate']);
-  response.body.on('error', () => {}).destroy();
+  assert.ok(events > 10);
+  assert.equal(late, 0, `late in ${late} of ${events} events`);
+  stream.on('error', () => {}).destroy();
+});
+
+test('a transfer is an asynchronous resource, and is destroyed once', async (t) => {
+  const server = await httpServer(t);
+  const made = new Set();
+  let destroyed = 0;
+  const hook = createHook({
+    init: (id, type) => type === 'uvcurl' && made.add(id),
+    destroy: (id) => made.delete(id) && destroyed++,
+  }).enable();
+  await Promise.all(Array.from({ length: 100 }, (_, i) => fetch(i % 2 ? `${server.url}/text` : 'http://').catch(() => {})));
+  while (destroyed < 100) await new Promise(setImmediate);
+  hook.disable();
+  assert.equal(made.size, 0);
 });

@@ -75,7 +75,6 @@ async function serve(server, request, response) {
       server.waiting.push(response);
       return server.emit('waiting', response);
     case 'drip':
-      response.writeHead(200, { 'content-length': '1000' });
       response.write('the first part');
       server.waiting.push(response);
       return server.emit('waiting', response);
