@@ -97,9 +97,49 @@ packages: ## .deb and .tar.gz, into build/packages
 uninstall: ## remove what install has installed
 	@cmake --build $(INSTALL_BUILD) --target uninstall >/dev/null
 
+# ---- addons of Node ----
+
+NODE_BUILD = build/node
+NODE_PREFIX = build/node-prefix
+NODE_CMAKE_OPTIONS =
+
+$(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a: $(RUST_SOURCES) tools/embedded.pl CMakeLists.txt $(wildcard cmake/*.cmake*)
+	@echo "building libuvcurl_node.a on the libuv and OpenSSL of Node, with libcurl inside"
+	@mkdir -p build
+	@{ cmake -S . -B $(NODE_BUILD) -DUVCURL_NODE=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_LIBDIR=lib \
+	  "-DCMAKE_INSTALL_PREFIX=$(CURDIR)/$(NODE_PREFIX)" -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/node-target $(NODE_CMAKE_OPTIONS) && \
+	  cmake --build $(NODE_BUILD); } >build/node.log 2>&1 || { cat build/node.log; exit 1; }
+	@rm -rf $(NODE_PREFIX) && cmake --install $(NODE_BUILD) >build/node.log || { cat build/node.log; exit 1; }
+	@touch $@
+
+$(NODE_PREFIX)/include/uvcurl_node.h: include/uvcurl_node.h $(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a
+	@cp $< $@
+
+comma = ,
+define addon # libraries, more flags
+@mkdir -p $(@D)
+@echo "compiling $(@F)"
+@$(CC) -shared -fPIC -std=gnu11 -O2 -g $(WARNINGS) $(2) -I$(NODE_PREFIX)/include -isystem $(NODE_PREFIX)/include/uvcurl-node \
+  -isystem $$(node -p "path.resolve(process.execPath, '../../include/node')") $< $(1) -lm -ldl -o $@
+endef
+
+build/node-addon/fetch.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
+	$(call addon,$(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a -Wl$(comma)--exclude-libs$(comma)ALL,)
+
+# Wrong on purpose: with a second libuv inside, and with the libraries inside left visible.
+build/node-addon/second-libuv.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h $(EMBEDDED)/lib/libuvcurl.a
+	$(call addon,$(EMBEDDED)/lib/libuvcurl.a -Wl$(comma)--exclude-libs$(comma)ALL -lssl -lcrypto,)
+
+build/node-addon/visible.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
+	$(call addon,$(NODE_BUILD)/node/lib/uvcurl-node/libuvcurl_node.a,)
+
+node: ## uvcurl for addons of Node, installed under build/node-prefix
+	@sh tools/setup.sh cmake-node
+	@$(MAKE) -s --no-print-directory $(NODE_PREFIX)/include/uvcurl_node.h
+
 # ---- tests ----
 
-TESTS = test-rust test-c test-host matrix-corners test-asan test-valgrind test-consumers
+TESTS = test-rust test-c test-host matrix-corners test-asan test-valgrind test-consumers test-node
 
 test: setup ## every test; the last line counts them
 	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)
@@ -263,6 +303,22 @@ bench-quick: setup-bench ## the ratios that matter, in under two minutes once th
 	@$(MAKE) --no-print-directory bench-programs
 	@perl benches/run.pl --quick
 
+# ---- tests of addons ----
+
+NODE_TESTS = $(wildcard c-tests/node/test/*.test.js)
+test-node: node $(EMBEDDED)/lib/libuvcurl.a ## an addon on Node's own loop, against Node's servers and nginx
+	@$(MAKE) -s --no-print-directory build/node-addon/fetch.node build/node-addon/second-libuv.node build/node-addon/visible.node
+	@UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon/fetch.node UVCURL_TEST_PREFIX=$(CURDIR)/$(NODE_PREFIX) \
+	  UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
+	  sh tools/with-servers.sh sh tools/node-suite.sh $(RESULTS)/test-node.count $(NODE_TESTS)
+
+# Not a part of `test`: it fetches other versions of Node, 40 MB each.
+NODE_VERSIONS ?= 20 22 24 26
+test-node-versions: node $(EMBEDDED)/lib/libuvcurl.a ## the same addon, not compiled again, on other versions of Node
+	@$(MAKE) -s --no-print-directory build/node-addon/fetch.node build/node-addon/second-libuv.node build/node-addon/visible.node
+	@UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon/fetch.node UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
+	  sh tools/with-servers.sh sh tools/node-versions.sh build/results-versions $(NODE_VERSIONS)
+
 # ---- upkeep ----
 
 header: ## write include/uvcurl.h from the sources
@@ -275,7 +331,7 @@ lint: ## formatting, clippy
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
 	@if command -v clang-format-14 >/dev/null 2>&1; then \
-	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.cpp c-tests/*/*.h examples/*.c examples/*.h \
+	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.cpp c-tests/*/*.h include/uvcurl_node.h examples/*.c examples/*.h \
 	    benches/*.c benches/*.h; \
 	else echo "clang-format-14 is not installed: C sources not checked"; fi
 
@@ -285,4 +341,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo install packages uninstall test $(TESTS) test-clean-root cross-check header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-node-versions cross-check header bindings lint docs clean

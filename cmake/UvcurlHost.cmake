@@ -65,6 +65,11 @@ if(NOT curl_include OR NOT EXISTS "${curl_include}/curl/curlver.h")
                       "Ubuntu: libcurl4-openssl-dev)")
 endif()
 
+if(EXISTS "${uv_include}/node_api.h" AND EXISTS "${uv_include}/node_version.h")
+  message(FATAL_ERROR "${uv_include}/uv.h is Node's, and the libcurl is the system's (${curl_include}), which would run half on "
+                      "its own OpenSSL and half on Node's inside an addon: build with -DUVCURL_NODE=ON")
+endif()
+
 set(uv_version)
 file(STRINGS "${uv_include}/uv/version.h" lines REGEX "^#define UV_VERSION_(MAJOR|MINOR|PATCH) ")
 foreach(line ${lines})

@@ -35,7 +35,7 @@ pub(crate) mod since {
     pub(crate) const PENDING_SERVED: u32 = 0x08_08_00;
     /// `curl_multi_get_offt`.
     #[cfg_attr(
-        feature = "bundled",
+        feature = "bundled-curl",
         allow(dead_code, reason = "build.rs looks at the libcurl inside")
     )]
     pub(crate) const GET_OFFT: u32 = 0x08_10_00;

@@ -367,7 +367,7 @@ fn select_bits(events: Events) -> c_int {
 
 /// `curl_multi_get_offt` is newer (8.16) than the oldest libcurl that may be linked, so it is looked up at run time where
 /// libcurl is shared, and named directly where it is an embedded one that has it.
-#[cfg(all(feature = "bundled", has_multi_get_offt))]
+#[cfg(all(feature = "bundled-curl", has_multi_get_offt))]
 fn find_get_offt() -> Option<GetOfft> {
     extern "C" {
         fn curl_multi_get_offt(multi: *mut c::CURLM, info: c_int, value: *mut i64) -> c::CURLMcode;
@@ -375,7 +375,7 @@ fn find_get_offt() -> Option<GetOfft> {
     Some(curl_multi_get_offt)
 }
 
-#[cfg(all(not(feature = "bundled"), unix))]
+#[cfg(all(not(feature = "bundled-curl"), unix))]
 fn find_get_offt() -> Option<GetOfft> {
     if VERSION_INFO.number < since::GET_OFFT {
         return None;
@@ -390,8 +390,8 @@ fn find_get_offt() -> Option<GetOfft> {
 }
 
 #[cfg(any(
-    all(feature = "bundled", not(has_multi_get_offt)),
-    all(not(feature = "bundled"), not(unix))
+    all(feature = "bundled-curl", not(has_multi_get_offt)),
+    all(not(feature = "bundled-curl"), not(unix))
 ))]
 fn find_get_offt() -> Option<GetOfft> {
     None
