@@ -939,7 +939,7 @@ TEST(idle_connections_are_closed_by_the_peer) {
   char url[200];
   fixture f;
   open_loop(&f, &(server_options){.extra_addresses = 16});
-  curl_multi_setopt(uvcurl_multi(f.uc), CURLMOPT_MAXCONNECTS, 5L);
+  CHECK_INT(uvcurl_set(f.uc, UVCURL_MAXCONNECTS, 5), 0);
   int base = test_descriptors(), most = 0;
   for (int i = 0, n = test_slowdown() > 1 ? 100 : 400; i < n; i++) {
     const char *path = i % 2 ? "/late-fin/5/100" : "/linger-close/100";

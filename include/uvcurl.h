@@ -272,6 +272,15 @@ typedef int uvcurl_option;
 #define UVCURL_EASY_UNTOUCHED 1
 
 /**
+ * How many connections libcurl may keep for later transfers: a number above 0, or 0, the default.
+ *
+ * By default the limit follows what is in flight: it is at least as high as the number of transfers that have been in flight
+ * at once, and sinks slowly when there are fewer. libcurl's own default sinks at once, so that it closes connections at the
+ * end of a crowd of transfers that the next one would have used. Use this instead of CURLMOPT_MAXCONNECTS, which uvcurl sets.
+ */
+#define UVCURL_MAXCONNECTS 2
+
+/**
  * Sets an option of the driver.
  *
  * \param uc      the driver
@@ -286,10 +295,10 @@ int uvcurl_set(uvcurl_t *uc, uvcurl_option option, long value);
 /**
  * The multi handle of a driver, lent for curl_multi_setopt() of what uvcurl does not own.
  *
- * Connection limits, CURLMOPT_MAXCONNECTS, CURLMOPT_PIPELINING and the like are the host's. CURLMOPT_SOCKETFUNCTION,
- * CURLMOPT_TIMERFUNCTION and their data are uvcurl's, as is every other curl_multi_ function on this handle; leave
- * CURLMOPT_PUSHFUNCTION alone too, for the transfers it adds are nobody's. libcurl refuses curl_multi_setopt() inside its
- * own callbacks.
+ * Connection limits, CURLMOPT_PIPELINING and the like are the host's; for CURLMOPT_MAXCONNECTS see UVCURL_MAXCONNECTS.
+ * CURLMOPT_SOCKETFUNCTION, CURLMOPT_TIMERFUNCTION and their data are uvcurl's, as is every other curl_multi_ function on
+ * this handle; leave CURLMOPT_PUSHFUNCTION alone too, for the transfers it adds are nobody's. libcurl refuses
+ * curl_multi_setopt() inside its own callbacks.
  *
  * \param uc  the driver
  * \return the multi handle, valid until uvcurl_close(); NULL for NULL and for a driver that is closing
