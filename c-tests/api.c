@@ -891,6 +891,7 @@ static void nothing_is_set(transfer *t) {
 /* Promise 8: what is set in flight, and that it is gone when the host gets the handle back. */
 TEST(what_is_set_and_taken_back) {
   fixture f;
+  fixture_need_options();
   fixture_open(&f);
   transfer *t = transfer_new(&f, "/bytes/10");
   t->on_done = nothing_is_set;

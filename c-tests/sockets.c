@@ -807,6 +807,7 @@ TEST(host_takes_the_descriptor_when_done) {
 TEST(close_without_remove) {
   fixture f;
   unsigned same = 0;
+  fixture_need_options();
   open_loop(&f, NULL);
   taker.f = &f;
   remove_swallowed = true;
@@ -1120,6 +1121,7 @@ TEST(first_of_two_ready_cancels_the_second) {
 TEST(reset_during_an_upload_raises_no_signal) {
   fixture f;
   signal(SIGPIPE, SIG_DFL);
+  fixture_need_options();
   open_loop(&f, NULL);
   /* Before 7.87 OpenSSL itself writes to the socket, by write(2). */
   bool tls = server_port(f.server, SERVER_HTTPS) && curl_number() >= 0x075700;

@@ -34,6 +34,11 @@ void fixture_open_bare(fixture *f) {
     CHECK_INT(uvcurl_set(f->uc, UVCURL_EASY_UNTOUCHED, 1), 0);
 }
 
+void fixture_need_options(void) {
+  if (getenv("UVCURL_TEST_UNTOUCHED"))
+    SKIP("needs the options that uvcurl sets");
+}
+
 void fixture_open_with(fixture *f, const server_options *options) {
   char cert[4096], key[4096];
   server_options with = {0};
