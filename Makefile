@@ -214,7 +214,7 @@ test-node-asan: node ## the C of the addon and of uvcurl_node.h under AddressSan
 	@$(MAKE) -s --no-print-directory NODE_ADDON=build/node-addon-asan \
 	  NODE_ADDON_FLAGS='-fsanitize=address -fno-omit-frame-pointer' build/node-addon-asan/fetch.node
 	@UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon-asan/fetch.node ASAN_OPTIONS=detect_leaks=0 \
-	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" sh tools/with-servers.sh sh tools/node-suite.sh \
+	  sh tools/with-servers.sh env LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" sh tools/node-suite.sh \
 	  build/results-asan/test-node-asan.count $(addprefix c-tests/node/test/,request.test.js abort.test.js life.test.js nginx.test.js)
 
 # Not a part of `test`, for each compiles libcurl, and one of them all of rustls.
