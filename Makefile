@@ -67,14 +67,16 @@ INSTALL_OPTIONS_host =
 
 install: setup-cmake ## install under PREFIX (and DESTDIR): MODE=embedded, the default, or MODE=host
 	@cmake -S . -B $(INSTALL_BUILD) -DCMAKE_BUILD_TYPE=Release "-DCMAKE_INSTALL_PREFIX=$(PREFIX)" \
-	  -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/target $(INSTALL_OPTIONS_$(MODE)) $(CMAKE_OPTIONS) >build/install.log || \
-	  { cat build/install.log; exit 1; }
-	@cmake --build $(INSTALL_BUILD) >build/install.log 2>&1 || { cat build/install.log; exit 1; }
-	@cmake --install $(INSTALL_BUILD) >build/install.log || { cat build/install.log; exit 1; }
+	  -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/target $(INSTALL_OPTIONS_$(MODE)) $(CMAKE_OPTIONS) >$(INSTALL_BUILD).log || \
+	  { cat $(INSTALL_BUILD).log; exit 1; }
+	@cmake --build $(INSTALL_BUILD) >$(INSTALL_BUILD).log 2>&1 || { cat $(INSTALL_BUILD).log; exit 1; }
+	@cmake --install $(INSTALL_BUILD) >$(INSTALL_BUILD).log || { cat $(INSTALL_BUILD).log; exit 1; }
 	@echo "installed uvcurl ($(MODE)) under $(DESTDIR)$(PREFIX)"
 
-# Two builds on the machine's libraries, for a package manager's directories differ from those of an archive.
-PACKAGE_OPTIONS = -DCMAKE_BUILD_TYPE=Release -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/host-target
+# Two builds, for a package manager's directories differ from those of an archive.
+# One directory for all builds on the machine's libraries: cargo then compiles the crates once.
+HOST_OPTIONS = -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/host-target
+PACKAGE_OPTIONS = -DCMAKE_BUILD_TYPE=Release $(HOST_OPTIONS)
 packages: ## .deb and .tar.gz, into build/packages
 	@mkdir -p build/packages && rm -f build/packages/*
 	@sh tools/setup.sh cmake-host
@@ -139,7 +141,7 @@ node: ## uvcurl for addons of Node, installed under build/node-prefix
 
 # ---- tests ----
 
-TESTS = test-rust test-c test-asan test-valgrind test-node
+TESTS = test-rust test-c test-host matrix-corners test-asan test-valgrind test-consumers test-node
 
 test: setup ## every test; the last line counts them
 	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)
@@ -173,6 +175,16 @@ endef
 $(eval $(call suite,$(EMBEDDED),build/c-tests,))
 $(eval $(call suite,$(EMBEDDED_ASAN),build/c-tests-asan,-fsanitize=address -fno-omit-frame-pointer))
 
+# One cell of the matrix, for tools/matrix.pl.
+ifdef CELL
+$(eval $(call suite,build/matrix/$(CELL)/embedded,build/matrix/$(CELL)/c-tests,))
+
+build/matrix/$(CELL)/embedded/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl tools/matrix.pl tools/matrix.lock
+	@perl tools/matrix.pl library $(CELL)
+
+matrix-programs: $(addprefix build/matrix/$(CELL)/c-tests/,$(C_TESTS) $(CXX_TESTS))
+endif
+
 test-c: $(EMBEDDED)/lib/libuvcurl.a ## the C interface, from C, C++ and sh, against real servers
 	@$(MAKE) --no-print-directory $(addprefix build/examples/,$(EXAMPLES)) \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
@@ -201,6 +213,99 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	@UVCURL_TEST_SLOWDOWN=10 sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) \
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
+
+# ---- on the machine's libuv and libcurl ----
+
+test-host: ## the C suite on the libuv and libcurl of the system
+	@echo "building the C suite on the libuv and libcurl of the system"
+	@mkdir -p build && { cmake -S . -B build/dev $(HOST_OPTIONS) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DUVCURL_BUILD_TESTS=ON -DUVCURL_BUILD_EXAMPLES=ON && cmake --build build/dev -j$(JOBS); } \
+	  >build/test-host.log 2>&1 || { cat build/test-host.log; exit 1; }
+	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --result $(RESULTS)/test-host.count \
+	  $(addprefix build/dev/c-tests/,$(C_TESTS) $(CXX_TESTS))
+
+# ---- programs of others ----
+
+HOST = build/consumers/host
+HOST_PREFIX = build/consumers/prefix
+# cargo's own shared library, with a libuv and a libcurl inside: what the copy guard is there for.
+EMBEDDED_SO = build/consumers/embedded/libuvcurl.so.0
+
+$(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc: $(RUST_SOURCES) CMakeLists.txt $(wildcard cmake/*)
+	@echo "building libuvcurl on the libuv and libcurl of the system"
+	@mkdir -p $(HOST) && rm -rf $(HOST_PREFIX)
+	@{ cmake -S . -B $(HOST) $(HOST_OPTIONS) -DCMAKE_INSTALL_LIBDIR=lib && cmake --build $(HOST) && \
+	  cmake --install $(HOST) --prefix $(HOST_PREFIX); } >$(HOST).log 2>&1 || { cat $(HOST).log; exit 1; }
+
+# After the archive: the two builds share what cargo has compiled.
+$(EMBEDDED_SO): $(EMBEDDED)/lib/libuvcurl.a
+	@mkdir -p $(@D)
+	@cargo rustc --quiet --locked --release --lib --crate-type cdylib --target-dir target
+	@cp target/release/libuvcurl.so $@
+
+test-consumers: $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc $(EMBEDDED_SO) packages ## programs outside the tree: CMake, pkg-config, dlopen, Lua, packages; the copy guard
+	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --limit 600 \
+	  --result $(RESULTS)/test-consumers.count $(wildcard c-tests/consumer/*.sh)
+
+test-clean-root: packages ## the .deb files in a Debian of its own, by debootstrap (root, a mirror, minutes)
+	@command -v debootstrap >/dev/null || { echo "please install debootstrap"; exit 1; }
+	@sh tools/with-servers.sh perl tools/c-suite.pl --limit 1800 --result $(RESULTS)/test-clean-root.count \
+	  c-tests/consumer/slow/clean_root.sh
+
+cross-check: ## build for 64-bit ARM, and run that under emulation (Debian, Ubuntu)
+	@sh tools/cross-check.sh
+
+# ---- other versions of libuv and libcurl ----
+
+MATRIX = perl tools/matrix.pl run --jobs $(JOBS)
+.PHONY: matrix matrix-corners matrix-programs
+
+matrix: ## the C suite over every libcurl and every libuv of docs/compatibility.md; FULL=1: all pairs; CELLS='curl-8.9.0+uv-1.48.0'
+	@MAKE="$(MAKE)" $(MATRIX) $(if $(TABLE),--table) $(or $(CELLS),$(if $(FULL),all,axes))
+
+matrix-corners: ## the C suite over the two pairs that differ most from the default
+	@mkdir -p $(RESULTS)
+	@MAKE="$(MAKE)" $(MATRIX) --result $(RESULTS)/matrix-corners.count corners
+
+# ---- measuring ----
+
+# One program per driver, each twice: on the libuv and libcurl inside libuvcurl.a, and on those of the system.
+BENCH_DRIVERS = uvcurl multi_uv epoll libevent libev multi_poll threads
+BENCH_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARNINGS) -pedantic
+bench_libs = $(if $(filter %libevent,$(1)),-levent_core) $(if $(filter %libev,$(1)),-lev) -lpthread
+
+setup-bench: ## install what only the measurements need
+	@sh tools/setup.sh bench
+
+build/bench/server: benches/server.c
+	@mkdir -p $(@D)
+	@echo "compiling $<"
+	@$(CC) $(BENCH_CFLAGS) $< -lnghttp2 -lssl -lcrypto -o $@
+
+build/bench/embedded/%: benches/%.c benches/frame.c benches/bench.h $(EMBEDDED)/lib/libuvcurl.a
+	@mkdir -p $(@D)
+	@echo "compiling $< (embedded)"
+	@$(CC) $(BENCH_CFLAGS) $(filter %.c,$^) $(call pc,$(EMBEDDED),--cflags --libs) $(call bench_libs,$@) -o $@
+
+build/bench/host/%: benches/%.c benches/frame.c benches/bench.h $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc
+	@mkdir -p $(@D)
+	@echo "compiling $< (host)"
+	@$(CC) $(BENCH_CFLAGS) $(filter %.c,$^) \
+	  $$(PKG_CONFIG_PATH=$(HOST_PREFIX)/lib/pkgconfig pkg-config --cflags --libs uvcurl libuv libcurl) \
+	  -Wl,-rpath,$(CURDIR)/$(HOST_PREFIX)/lib $(call bench_libs,$@) -o $@
+
+bench-programs: build/bench/server $(foreach w,embedded host,$(addprefix build/bench/$(w)/,$(BENCH_DRIVERS)))
+	@sh c-tests/support/certs.sh build/certs
+
+bench: setup-bench ## measure uvcurl beside its peers (about 40 minutes); writes docs/performance.md and its plots
+	@$(MAKE) --no-print-directory bench-programs
+	@perl benches/run.pl $(BENCH)
+
+bench-quick: setup-bench ## the ratios that matter, in under two minutes once the programs are built
+	@$(MAKE) --no-print-directory bench-programs
+	@perl benches/run.pl --quick
+
+# ---- tests of addons ----
 
 NODE_TESTS = $(wildcard c-tests/node/test/*.test.js)
 test-node: node $(EMBEDDED)/lib/libuvcurl.a ## an addon on Node's own loop, against Node's servers and nginx
@@ -256,7 +361,8 @@ lint: ## formatting, clippy
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
 	@if command -v clang-format-14 >/dev/null 2>&1; then \
-	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.h include/uvcurl_node.h examples/*.c examples/*.h; \
+	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.cpp c-tests/*/*.h include/uvcurl_node.h examples/*.c examples/*.h \
+	    benches/*.c benches/*.h; \
 	else echo "clang-format-14 is not installed: C sources not checked"; fi
 
 docs: ## the Rust side, for those who work on it
@@ -265,4 +371,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake examples demo node install packages uninstall test $(TESTS) test-node-asan test-node-tls test-node-versions bench-node header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean

@@ -73,12 +73,29 @@ fn main() {
         fail("the feature `bundled` has no TLS; choose `embedded`, `rustls` or `vendored-openssl`");
     }
 
+    // A libcurl inside the library cannot be searched at run time for functions that the oldest one lacks.
+    println!("cargo:rustc-check-cfg=cfg(has_multi_get_offt)");
+    if (embedded || node) && embedded_libcurl() >= 0x081000 {
+        println!("cargo:rustc-cfg=has_multi_get_offt");
+    }
+
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         let major = env::var("CARGO_PKG_VERSION_MAJOR").unwrap_or_default();
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libuvcurl.so.{major}");
         // Threads of libcurl's resolver and Rust's thread-local destructors can outlive a dlclose().
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
+}
+
+/// LIBCURL_VERSION_NUM of the headers that curl-sys has compiled with; 0 if they do not say.
+fn embedded_libcurl() -> u32 {
+    let include = env::var("DEP_CURL_INCLUDE").unwrap_or_default();
+    let header = Path::new(&include).join("curl/curlver.h");
+    let text = std::fs::read_to_string(header).unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("#define LIBCURL_VERSION_NUM 0x"))
+        .and_then(|number| u32::from_str_radix(number.trim(), 16).ok())
+        .unwrap_or(0)
 }
 
 fn fail(why: &str) -> ! {

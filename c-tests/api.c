@@ -1,6 +1,6 @@
 /* What the functions answer: bad input, wrong states, wrong threads, a closing driver; and what
  * they leave of the easy handle. Promises 8 to 10. */
-/* link: -Wl,--wrap=curl_easy_setopt */
+/* link: -Wl,--wrap=curl_easy_setopt,--wrap=uv_version,--wrap=curl_version_info */
 #include "fixture.h"
 
 #include <pthread.h>
@@ -17,7 +17,9 @@ static CURL *watched;
 static int watched_calls;
 static int close_calls;      /* those for CURLOPT_CLOSESOCKETFUNCTION */
 static void *close_function; /* what the last one set */
-static int nosignal_calls;
+static int nosignal_calls, quick_exit_calls;
+/* CURLOPT_QUICK_EXIT, which 7.85 does not declare. */
+#define QUICK_EXIT 322
 static long nosignal;
 
 #undef curl_easy_setopt
@@ -38,6 +40,9 @@ CURLcode __wrap_curl_easy_setopt(CURL *easy, CURLoption option, ...) {
     } else if (option == CURLOPT_NOSIGNAL) {
       nosignal_calls++;
       nosignal = (long)(intptr_t)value;
+    } else if (option == QUICK_EXIT) {
+      quick_exit_calls++;
+      CHECK_INT((intptr_t)value, 1);
     }
   }
   return __real_curl_easy_setopt(easy, option, value);
@@ -45,7 +50,7 @@ CURLcode __wrap_curl_easy_setopt(CURL *easy, CURLoption option, ...) {
 
 static void watch(CURL *easy) {
   watched = easy;
-  watched_calls = close_calls = nosignal_calls = 0;
+  watched_calls = close_calls = nosignal_calls = quick_exit_calls = 0;
   close_function = NULL;
   nosignal = -1;
 }
@@ -139,7 +144,9 @@ TEST(not_an_easy_handle) {
   CHECK_INT(uvcurl_start(f.uc, (CURL *)memory, never_done, NULL), UV_EINVAL);
   CHECK_INT(uvcurl_cancel(f.uc, (CURL *)memory), UV_ENOENT);
   CHECK_INT(uvcurl_pause(f.uc, (CURL *)memory, CURLPAUSE_ALL), UV_ENOENT);
-  for (size_t i = 0; i < size; i++)
+  /* Before 8.22 curl_easy_setopt() writes to whatever it is given; curl_multi_add_handle() looks.
+   */
+  for (size_t i = 0; i < size && curl_number() >= 0x081600; i++)
     CHECK_INT(memory[i], 0);
   CHECK_INT(uvcurl_start(f.uc, (CURL *)multi, never_done, NULL), UV_EINVAL);
   CHECK_INT(uvcurl_active(f.uc), 0);
@@ -589,8 +596,15 @@ TEST(texts_of_statuses) {
 }
 
 TEST(texts_of_numbers_nobody_knows) {
-  static const int unknown[] = {CURL_LAST, 1000,   0x7fffffff, -1000,
-                                -9999,     -10000, -10006,     -0x7fffffff - 1};
+  /* 102 is the first after what libcurl 8.22 has. */
+  static const int unknown[] = {CURL_LAST > 102 ? CURL_LAST : 102,
+                                1000,
+                                0x7fffffff,
+                                -1000,
+                                -9999,
+                                -10000,
+                                -10998,
+                                -0x7fffffff - 1};
   for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
     const char *name = uvcurl_err_name(unknown[i]);
     char number[20];
@@ -619,6 +633,44 @@ TEST(version) {
   snprintf(text, sizeof text, "%d.%d.%d", UVCURL_VERSION_MAJOR, UVCURL_VERSION_MINOR,
            UVCURL_VERSION_PATCH);
   CHECK_STR(UVCURL_VERSION, text);
+}
+
+/* The libcurls of the matrix, and what is known against each, written down once more. */
+TEST(warning_about_libcurl) {
+  static const struct {
+    unsigned number;
+    int sentences;
+    const char *reports[7];
+  } known[] = {
+      {0x075500, 5, {"curl#8515", "lib/http2.c", "curl#13227", "curl#14976", "curl#17636"}},
+      {0x075801, 4, {"CURLOPT_QUICK_EXIT", "curl#13227", "curl#14976", "curl#17636"}},
+      {0x080400, 4, {"CURLOPT_QUICK_EXIT", "curl#13227", "curl#14976", "curl#17636"}},
+      {0x080900, 5, {"CURLOPT_QUICK_EXIT", "curl#14280", "curl#17636", "curl#21671"}},
+      {0x080a00, 7, {"curl#14870", "curl#15201", "curl#15627", "curl#17636", "curl#21671"}},
+      {0x080c00, 4, {"CURLOPT_QUICK_EXIT", "curl#17636", "curl#21671"}},
+      {0x081100, 3, {"CURLOPT_QUICK_EXIT", "curl#21671", "CVE-2026-9080"}},
+      {0x081400, 3, {"curl#21547", "curl#21671", "CVE-2026-9080"}},
+      {0x081500, 1, {"curl#22282"}},
+  };
+  const char *text = uvcurl_libcurl_warning();
+  CHECK(text == uvcurl_libcurl_warning());
+  if (curl_number() >= 0x081600)
+    CHECK(text == NULL);
+  for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+    if (known[i].number != curl_number())
+      continue;
+    char version[40];
+    snprintf(version, sizeof version, "libcurl %u.%u.%u: ", curl_number() >> 16,
+             curl_number() >> 8 & 0xff, curl_number() & 0xff);
+    CHECK(text != NULL);
+    CHECK_MSG(strncmp(text, version, strlen(version)) == 0, "%s", text);
+    for (const char *const *report = known[i].reports; *report; report++)
+      CHECK_MSG(strstr(text, *report) != NULL, "%s is not in %s", *report, text);
+    int sentences = 1;
+    for (const char *at = text; (at = strstr(at, " Also: ")) != NULL; at++)
+      sentences++;
+    CHECK_INT(sentences, known[i].sentences);
+  }
 }
 
 /* Two copies of one library. ---------------------------------------------------------------------
@@ -662,6 +714,56 @@ TEST(another_libcurl) {
   uvcurl_close(uc, NULL, NULL);
   CHECK_INT(uv_run(&loop, UV_RUN_DEFAULT), 0);
   CHECK_INT(uv_loop_close(&loop), 0);
+}
+
+/* S58: whatever the library was compiled on, another may be loaded. */
+static unsigned old_libuv, old_libcurl;
+
+unsigned __real_uv_version(void);
+unsigned __wrap_uv_version(void);
+unsigned __wrap_uv_version(void) {
+  return old_libuv ? old_libuv : __real_uv_version();
+}
+
+curl_version_info_data *__real_curl_version_info(CURLversion version);
+curl_version_info_data *__wrap_curl_version_info(CURLversion version);
+curl_version_info_data *__wrap_curl_version_info(CURLversion version) {
+  static curl_version_info_data old;
+  if (old_libcurl == 0)
+    return __real_curl_version_info(version);
+  old = *__real_curl_version_info(version);
+  old.version_num = old_libcurl;
+  return &old;
+}
+
+static void new_gives(int status) {
+  uv_loop_t loop;
+  uvcurl_t *uc = NULL;
+  CHECK_INT(uv_loop_init(&loop), 0);
+  CHECK_INT(uvcurl_new(&loop, &uc), status);
+  CHECK_INT(uc != NULL, status == 0);
+  uvcurl_close(uc, NULL, NULL);
+  CHECK_INT(uv_run(&loop, UV_RUN_DEFAULT), 0);
+  CHECK_INT(uv_loop_close(&loop), 0);
+}
+
+TEST(libuv_too_old) {
+  old_libuv = 0x012bff;
+  new_gives(UVCURL_E_LIBUV_TOO_OLD);
+  CHECK(strstr(uvcurl_strerror(UVCURL_E_LIBUV_TOO_OLD), "1.44") != NULL);
+  old_libuv = 0x012c00;
+  new_gives(0);
+}
+
+TEST(libcurl_too_old) {
+  old_libcurl = 0x0753ff;
+  new_gives(UVCURL_E_LIBCURL_TOO_OLD);
+  CHECK(strstr(uvcurl_strerror(UVCURL_E_LIBCURL_TOO_OLD), "7.84") != NULL);
+}
+
+TEST(libcurl_just_new_enough) {
+  old_libcurl = 0x075400;
+  new_gives(0);
 }
 
 TEST(new_without_the_macro) {
@@ -797,8 +899,11 @@ TEST(what_is_set_and_taken_back) {
   CHECK_INT(t->status, 0);
   CHECK_INT(close_calls, 2);
   CHECK_INT(nosignal, 1);
+  /* These wait for a lookup that nobody needs any more; before 7.87 there is no option against it.
+   */
+  CHECK_INT(quick_exit_calls, curl_number() >= 0x075700 && curl_number() < 0x081400);
   /* Nothing else. */
-  CHECK_INT(watched_calls, close_calls + nosignal_calls);
+  CHECK_INT(watched_calls, close_calls + nosignal_calls + quick_exit_calls);
 
   /* Cancelled, */
   watch(t->easy);
@@ -957,7 +1062,8 @@ TEST_MAIN(T(null_driver), T(null_arguments), T(new_writes_nothing_on_failure),
           T(closing_in_a_done_callback), T(closing_outside_the_loop), T(wrong_thread),
           T(made_here_run_elsewhere), T(made_here_first_used_elsewhere),
           T(made_here_closed_elsewhere), T(texts_of_statuses), T(texts_of_numbers_nobody_knows),
-          T(names_of_all_curl_codes), T(version), T(another_libuv), T(another_libcurl),
+          T(names_of_all_curl_codes), T(version), T(warning_about_libcurl), T(another_libuv),
+          T(another_libcurl), T(libuv_too_old), T(libcurl_too_old), T(libcurl_just_new_enough),
           T(new_without_the_macro), T(url_unsupported), T(url_malformed), T(url_missing),
           T(url_refused_among_others), T(host_options_survive), T(what_is_set_and_taken_back),
           T(untouched_sets_nothing), T(untouched_keeps_the_hosts_closesocket),

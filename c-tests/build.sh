@@ -33,7 +33,7 @@ header_twice() {
 
 # As somebody would who has never seen the source tree.
 install_and_use() {
-  make --no-print-directory -C "$root" install PREFIX="$work/prefix" >"$work/log" 2>&1 || {
+  make --no-print-directory -C "$root" install PREFIX="$work/prefix" INSTALL_BUILD="$work/build" >"$work/log" 2>&1 || {
     cat "$work/log"
     return 1
   }
@@ -51,7 +51,11 @@ install_and_use() {
 }
 
 uninstall() {
-  make --no-print-directory -C "$root" install uninstall PREFIX=/p DESTDIR="$work/root" >"$work/log" 2>&1 || return 1
+  make --no-print-directory -C "$root" install uninstall PREFIX=/p DESTDIR="$work/root" INSTALL_BUILD="$work/build" \
+    >"$work/log" 2>&1 || {
+    cat "$work/log"
+    return 1
+  }
   [ -z "$(find "$work/root" -type f)" ]
 }
 

@@ -198,13 +198,19 @@ static void fire(void) {
   CHECK_INT(s.paused->received, received);
 }
 
+/* From 8.9 to 8.14 a pause that was not the write callback's own answer does not keep libcurl from
+ * handing on what it next reads. */
+static int pauses_leak(void) {
+  return curl_number() >= 0x080900 && curl_number() < 0x080f00;
+}
+
 static size_t self_writes(transfer *t, const char *data, size_t n) {
   (void)t;
   (void)data;
   if (s.kind == WRITE)
     fire();
   /* What libcurl is at it gets to finish, and no more than that. */
-  if (s.fired && s.action == PAUSE_SELF && !s.resumed)
+  if (s.fired && s.action == PAUSE_SELF && !s.resumed && !(pauses_leak() && t->received == 0))
     CHECK_MSG(turns == s.turn_of_pause, "a paused transfer goes on");
   return n;
 }
@@ -996,7 +1002,8 @@ static void end_timer(uv_timer_t *timer) {
 static void resume_on_timer(uv_timer_t *timer) {
   transfer *t = timer->data;
   CHECK_INT(t->done, 0);
-  CHECK_INT(t->received, 0);
+  if (!pauses_leak())
+    CHECK_INT(t->received, 0);
   CHECK_INT(transfer_pause(t->f, t, CURLPAUSE_CONT), 0);
   CHECK_INT(t->done, 0);
 }
@@ -1084,7 +1091,8 @@ TEST(pause_before_connect) {
   fixture f;
   uv_timer_t timer;
   fixture_open(&f);
-  transfer *t = transfer_new(&f, "/bytes/1000");
+  /* Not so fast that connection and answer are one step. */
+  transfer *t = transfer_new(&f, "/delay/10/1000");
   CHECK_INT(transfer_start(&f, t), 0);
   CHECK_INT(transfer_pause(&f, t, CURLPAUSE_RECV), 0);
   after_unreferenced(&f, &timer, resume_on_timer, t);
@@ -1333,7 +1341,8 @@ static size_t sent_at_pause;
 
 static void resume_upload(uv_timer_t *timer) {
   transfer *t = timer->data;
-  CHECK_INT(upload.sent, sent_at_pause);
+  /* Before 8.4 libcurl still does what it had noted down to do, which is one read. */
+  CHECK_BETWEEN(upload.sent, sent_at_pause, sent_at_pause + (curl_number() < 0x080400 ? 10000 : 0));
   resume_on_timer(timer);
   CHECK_INT(t->done, 0);
 }

@@ -283,6 +283,8 @@ static void close_with_pool(enum server_port_kind kind) {
   if (kind == SERVER_HTTPS)
     fixture_need_tls(&f);
   transfer *t[10];
+  /* Before 8.22 the default shrinks as transfers end, and connections just used are closed. */
+  CHECK_INT(curl_multi_setopt(uvcurl_multi(f.uc), CURLMOPT_MAXCONNECTS, 10L), CURLM_OK);
   for (int i = 0; i < 10; i++) {
     t[i] = transfer_new_on(&f, kind, "/hold/10");
     CHECK_INT(transfer_start(&f, t[i]), 0);
@@ -381,6 +383,12 @@ static CURLcode handshake_begins(CURL *easy, void *ctx, void *sent) {
   return CURLE_OK;
 }
 
+/* Before 7.87 the end of a transfer waits for its lookup, and no option of libcurl's is against it.
+ */
+static int lookups_can_be_left(void) {
+  return curl_number() >= 0x075700;
+}
+
 static int in_state(int i) {
   transfer *t = crowd.t[i];
   switch (i % STATES) {
@@ -400,7 +408,7 @@ static int all_in_state(void) {
   int waiting = 0, resolving = 0;
   for (int i = 0; i < 100; i++) {
     waiting += i % STATES == WAITING;
-    resolving += i % STATES == RESOLVING;
+    resolving += i % STATES == RESOLVING && lookups_can_be_left();
     if (!in_state(i))
       return 0;
   }
@@ -414,7 +422,7 @@ static transfer *new_in_state(int i) {
   char url[100];
   switch (i % STATES) {
   case RESOLVING:
-    return new_stuck(f, i);
+    return lookups_can_be_left() ? new_stuck(f, i) : transfer_new_on(f, SERVER_SILENT, "/");
   case CONNECTING:
     return transfer_new_on(f, SERVER_BLACKHOLE, "/");
   case HANDSHAKE:
@@ -464,7 +472,7 @@ static void nothing(fixture *f, void *arg) {
 
 static void check_crowd(void) {
   fixture *f = &crowd.f;
-  int resolving = (100 + STATES - 1) / STATES;
+  int resolving = lookups_can_be_left() ? (100 + STATES - 1) / STATES : 0;
   CHECK_INT(f->closed, 1);
   CHECK_INT(crowd.done, 100);
   /* S46: all that while not one lookup has had its answer, or was waited for. */
@@ -547,12 +555,16 @@ TEST(close_before_the_first_turn) {
 
 /* S46: not even the end of the process waits for a lookup. */
 TEST(exit_with_a_lookup) {
+  if (!lookups_can_be_left())
+    SKIP("libcurl before 7.87 waits for lookups");
   int status = 0;
   fflush(NULL);
   pid_t child = fork();
   CHECK(child >= 0);
   if (child == 0) {
     fixture f;
+    /* Alarms are not inherited, and an orphan would keep the suite's output open. */
+    test_timeout(20);
     fixture_open_bare(&f);
     transfer *t = new_stuck(&f, 0);
     CHECK_INT(transfer_start(&f, t), 0);
@@ -578,6 +590,8 @@ TEST(loop_ends_with_pooled_connections) { /* S47 */
   fixture f;
   fixture_open(&f);
   transfer *t[20];
+  /* Before 8.22 the default shrinks as transfers end, and connections just used are closed. */
+  CHECK_INT(curl_multi_setopt(uvcurl_multi(f.uc), CURLMOPT_MAXCONNECTS, 20L), CURLM_OK);
   for (int i = 0; i < 20; i++) {
     t[i] = transfer_new(&f, "/hold/10");
     CHECK_INT(transfer_start(&f, t[i]), 0);
@@ -853,6 +867,8 @@ TEST(last_transfer_times_out_connecting) { /* S3 */
 }
 
 TEST(last_transfer_times_out_resolving) {
+  if (!lookups_can_be_left())
+    SKIP("libcurl before 7.87 waits for lookups");
   fixture f;
   fixture_open_bare(&f);
   transfer *t = new_stuck(&f, 0);

@@ -157,6 +157,9 @@ static void put_and_get(enum port port) {
   fixture f;
   fixture_open_bare(&f);
   for (int i = 0; i < 3; i++) {
+    /* curl#14870: 8.10.0 does not end the stream, in curl_easy_perform() neither. */
+    if (port == H2 && sizes[i] == 0 && curl_number() == 0x080a00)
+      continue;
     struct source s = {0, sizes[i]};
     snprintf(path, sizeof path, "/upload/%d-%d-%d", (int)getpid(), port, i);
     transfer *t = new_transfer(&f, port, path);
@@ -273,6 +276,8 @@ static void expect_quiet(fixture *f) {
 }
 
 TEST(one_stream_is_paused) {
+  if (curl_number() < 0x075800)
+    SKIP("libcurl before 7.88 reads nothing of a connection while one of its streams is paused");
   transfer *t[STREAMS];
   fixture f;
   fixture_open_bare(&f);
@@ -328,7 +333,19 @@ TEST(shutdown_without_a_transfer) {
     if (test_descriptors() - base > most)
       most = test_descriptors() - base;
   }
-  CHECK_BETWEEN(most, 1, 6);
+  if (curl_number() == 0x081500) {
+    /* curl#22282: they wait for something else to happen. The look at silent transfers is that. */
+    transfer *paused = new_transfer(&f, PLAIN, "/10m");
+    paused->on_write = pause_it;
+    begin(&f, paused);
+    while (paused->user == NULL || test_descriptors() - base > 6)
+      CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+    CHECK_INT(transfer_cancel(&f, paused), 0);
+    fixture_run(&f);
+    transfer_free(paused);
+  } else {
+    CHECK_BETWEEN(most, 1, 6);
+  }
   expect_quiet(&f);
   fixture_close(&f);
 }

@@ -76,7 +76,10 @@ static void run_held(int n, int addresses) {
   server_release(f.server);
   fixture_run(&f);
   CHECK_INT(uvcurl_active(f.uc), 0);
-  CHECK_MSG(ticks > 0, "the host's timer did not run");
+  /* libuv takes up to 49,000 events before it looks at timers; before 1.45 it does so only in the
+   * turn that follows, which is not needed here. */
+  if (uv_version() >= 0x012d00)
+    CHECK_MSG(ticks > 0, "the host's timer did not run");
   check_and_free(t, n, 100);
   uv_close((uv_handle_t *)&timer, NULL);
   fixture_close(&f);

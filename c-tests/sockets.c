@@ -368,7 +368,11 @@ TEST(masks_are_libcurls) {
       CHECK(t[i]->content_ok);
     transfer_free(t[i]);
   }
-  CHECK_INT(masks_seen, 1 << UV_READABLE | 1 << UV_WRITABLE | 1 << (UV_READABLE | UV_WRITABLE));
+  /* An upload waits for the answer as well, and libcurl 7.85 does not want to write alone. */
+  unsigned expected = 1 << UV_READABLE | 1 << (UV_READABLE | UV_WRITABLE);
+  if (curl_number() >= 0x075800)
+    expected |= 1 << UV_WRITABLE;
+  CHECK_INT(masks_seen & expected, expected);
   close_loop(&f);
 }
 
@@ -536,7 +540,8 @@ static void run_crowd(enum kind kind, int status, int at) {
   failures = 0;
   crowd_failed = 0;
   for (int i = 0; i < n; i++) {
-    t[i] = transfer_new(&f, "/bytes/1000");
+    /* Not answered within the call that asks, so that each of them needs its socket. */
+    t[i] = transfer_new(&f, "/delay/20/1000");
     t[i]->on_done = on_crowd_done;
     begin(&f, t[i]);
   }
@@ -581,6 +586,9 @@ TEST(poll_fails_once) {
 
 static void expect_lookups_without_wakeup(enum kind kind) {
   fixture f;
+  /* Before, each lookup has a descriptor that belongs to its transfer. */
+  if (curl_number() < 0x081400)
+    SKIP("libcurl announces a descriptor of its own since 8.20");
   char url[200];
   transfer *t[5];
   open_loop(&f, NULL);
@@ -791,7 +799,7 @@ TEST(host_takes_the_descriptor_when_done) {
     CHECK(taker.heard);
     transfer_free(t);
   }
-  CHECK_MSG(same > 40, "only %u descriptors had a number that libcurl had used", same);
+  CHECK_MSG(same > 25, "only %u descriptors had a number that libcurl had used", same);
   close_loop(&f);
 }
 
@@ -925,8 +933,8 @@ TEST(out_of_descriptors) {
 
 /* ---- connections that idle ---- */
 
-/* S22: the servers of 16 hosts close what idles. Nobody watches it, nothing spins, and what has
- * been closed does not pile up. */
+/* S22: the servers of 16 hosts close what idles. The end of each is noticed once and then no more,
+ * nothing spins, and what has been closed does not pile up. */
 TEST(idle_connections_are_closed_by_the_peer) {
   char url[200];
   fixture f;
@@ -949,6 +957,11 @@ TEST(idle_connections_are_closed_by_the_peer) {
   CHECK_BETWEEN(most, 1, 6);
   turns = events = 0;
   fixture_after(&f, 60, nothing, NULL);
+  fixture_run(&f);
+  CHECK_BETWEEN(events, 0, 5);
+  CHECK_BETWEEN(turns, 1, 9);
+  turns = events = 0;
+  fixture_after(&f, 20, nothing, NULL);
   fixture_run(&f);
   CHECK_INT(events, 0);
   CHECK_BETWEEN(turns, 1, 4);
@@ -985,7 +998,9 @@ TEST(paused_tls_transfer_does_not_spin) {
   }
   CHECK_BETWEEN(turns, 1, 40);
   CHECK_INT(t->done, 0);
-  CHECK_INT(t->received, received);
+  /* From 8.9 to 8.14 what libcurl still had noted down to read it reads. */
+  if (curl_number() < 0x080900 || curl_number() >= 0x080f00)
+    CHECK_INT(t->received, received);
   CHECK_INT(transfer_pause(&f, t, CURLPAUSE_CONT), 0);
   fixture_run(&f);
   CHECK_INT(t->status, 0);
@@ -993,6 +1008,63 @@ TEST(paused_tls_transfer_does_not_spin) {
   CHECK(t->content_ok);
   transfer_free(t);
   transfer_free(sentinel);
+  close_loop(&f);
+}
+
+static void expect_few_turns_beside(fixture *f, const char *path) {
+  transfer *sentinel = transfer_new(f, path);
+  turns = 0;
+  begin(f, sentinel);
+  while (sentinel->done == 0)
+    uv_run(&f->loop, UV_RUN_ONCE);
+  CHECK_INT(sentinel->status, 0);
+  CHECK_BETWEEN(turns, 1, 150);
+  transfer_free(sentinel);
+}
+
+/* S23: 8.20.0 does not empty the descriptor by which a lookup has reported (curl#21547). */
+TEST(finished_lookups_do_not_spin) {
+  fixture f;
+  char url[200];
+  open_loop(&f, NULL);
+  transfer *held = transfer_new(&f, "/hold");
+  begin(&f, held);
+  for (int i = 0; i < 3; i++) {
+    snprintf(url, sizeof url, "http://slow-%d.test:%d/bytes/100", i,
+             server_port(f.server, SERVER_HTTP));
+    transfer *t = transfer_new_url(&f, url);
+    begin(&f, t);
+    while (t->done == 0)
+      uv_run(&f.loop, UV_RUN_ONCE);
+    CHECK_INT(t->status, 0);
+    transfer_free(t);
+    expect_few_turns_beside(&f, "/delay/100/10");
+  }
+  server_release(f.server);
+  fixture_run(&f);
+  CHECK_INT(held->status, 0);
+  transfer_free(held);
+  close_loop(&f);
+}
+
+/* S24: connections that take their leave of a peer which does not answer (curl#14280). */
+TEST(closing_connections_do_not_spin) {
+  fixture f;
+  open_loop(&f, NULL);
+  fixture_need_tls(&f);
+  transfer *t[5];
+  for (int i = 0; i < 5; i++) {
+    t[i] = transfer_new_on(&f, SERVER_HTTPS, "/bytes/10");
+    CHECK_INT(curl_easy_setopt(t[i]->easy, CURLOPT_FORBID_REUSE, 1L), CURLE_OK);
+    begin(&f, t[i]);
+  }
+  for (int i = 0; i < 5; i++) {
+    while (t[i]->done == 0)
+      uv_run(&f.loop, UV_RUN_ONCE);
+    CHECK_INT(t[i]->status, 0);
+    transfer_free(t[i]);
+  }
+  expect_few_turns_beside(&f, "/delay/300/10");
   close_loop(&f);
 }
 
@@ -1049,7 +1121,9 @@ TEST(reset_during_an_upload_raises_no_signal) {
   fixture f;
   signal(SIGPIPE, SIG_DFL);
   open_loop(&f, NULL);
-  enum server_port_kind last = server_port(f.server, SERVER_HTTPS) ? SERVER_HTTPS : SERVER_HTTP;
+  /* Before 7.87 OpenSSL itself writes to the socket, by write(2). */
+  bool tls = server_port(f.server, SERVER_HTTPS) && curl_number() >= 0x075700;
+  enum server_port_kind last = tls ? SERVER_HTTPS : SERVER_HTTP;
   for (enum server_port_kind kind = SERVER_HTTP; kind <= last; kind++) {
     for (int i = 0; i < 10; i++) {
       struct source s = {0, 2000000};
@@ -1100,5 +1174,6 @@ TEST_MAIN(T(mask_changes), T(odd_announcements), T(masks_are_libcurls), T(reset_
           T(host_takes_the_descriptor_when_done), T(close_without_remove), T(descriptor_zero),
           T(descriptor_above_two_thousand), T(out_of_descriptors),
           T(idle_connections_are_closed_by_the_peer), T(paused_tls_transfer_does_not_spin),
+          T(finished_lookups_do_not_spin), T(closing_connections_do_not_spin),
           T(first_of_two_ready_cancels_the_second), T(reset_during_an_upload_raises_no_signal),
           T(certificates))

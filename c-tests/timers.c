@@ -312,8 +312,10 @@ TEST(huge_timeouts_do_not_fire) {
     CHECK_INT(other->status, 0);
     CHECK_INT(t->done, 0);
     CHECK_BETWEEN(turns, 1, 100);
-    /* 12 days and more: libuv was asked for all of it, as far as libcurl itself goes. */
-    CHECK_BETWEEN(longest_ms, INT_MAX / 2 - 60000L * test_slowdown(), LONG_MAX);
+    /* 12 days and more: libuv was asked for all of it, as far as libcurl itself goes. Before 8.4
+     * its timer for a second address runs on after the connect, and is the nearer one. */
+    if (curl_number() >= 0x080400)
+      CHECK(longest_ms >= (uint64_t)(INT_MAX / 2 - 60000L * test_slowdown()));
     server_release(f.server);
     fixture_run(&f);
     CHECK_INT(t->status, 0);
@@ -407,7 +409,8 @@ TEST(keep_alive_requests_cost_no_millisecond) {
   CHECK_INT(server_count(f.server, SERVER_ACCEPTED), 1);
   CHECK_INT(server_count(f.server, SERVER_REQUESTS), count);
   CHECK_BETWEEN(short_timers, 0, count / 20);
-  CHECK_BETWEEN(turns, count, 5 * count);
+  /* 7.85 may do the first in the turn of its start. */
+  CHECK_BETWEEN(turns, count - 1, 5 * count);
   CHECK_BETWEEN(actions, count, 4 * count);
   transfer_free(t);
   close_loop(&f);
@@ -595,15 +598,20 @@ TEST(deadline_that_is_not_announced_again) {
 TEST(rate_limit) {
   fixture f;
   open_loop(&f, NULL);
-  transfer *t = transfer_new(&f, "/bytes/60000");
+  /* Before 8.4 libcurl reads up to 400 kB before it looks at its limit. */
+  long size = curl_number() >= 0x080400 ? 60000 : 600000;
+  char path[50];
+  snprintf(path, sizeof path, "/bytes/%ld", size);
+  transfer *t = transfer_new(&f, path);
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, 4096L), CURLE_OK);
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)40000), CURLE_OK);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)(size * 2 / 3)),
+            CURLE_OK);
   double start = test_now_ms();
   begin(&f, t);
   fixture_run(&f);
   CHECK_INT(t->done, 1);
   CHECK_INT(t->status, 0);
-  CHECK_INT(t->received, 60000);
+  CHECK_INT(t->received, size);
   CHECK(t->content_ok);
   CHECK_MSG(test_now_ms() - start >= 200, "there was no limit, which proves nothing");
   CHECK_BETWEEN(turns, 3, 2000);
@@ -612,6 +620,11 @@ TEST(rate_limit) {
 }
 
 /* ---- transfers that wait behind a connection limit (S10, promise 6) ---- */
+
+static void need_pending_timeouts(void) {
+  if (curl_number() < 0x080800)
+    SKIP("libcurl before 8.8 looks at no timeout of a transfer without a connection (curl#13227)");
+}
 
 static void expect_pending_timeout(fixture *f, transfer *a, transfer *b) {
   CHECK_INT(curl_easy_setopt(b->easy, CURLOPT_TIMEOUT_MS, 300L), CURLE_OK);
@@ -635,6 +648,7 @@ static void expect_pending_timeout(fixture *f, transfer *a, transfer *b) {
 }
 
 TEST(pending_behind_total_limit) {
+  need_pending_timeouts();
   fixture f;
   open_loop(&f, NULL);
   transfer *a = transfer_new(&f, "/hold/10"), *b = transfer_new(&f, "/bytes/10");
@@ -646,6 +660,7 @@ TEST(pending_behind_total_limit) {
 }
 
 TEST(pending_behind_host_limit) {
+  need_pending_timeouts();
   fixture f;
   open_loop(&f, NULL);
   transfer *a = transfer_new(&f, "/hold/10"), *b = transfer_new(&f, "/bytes/10");
@@ -658,6 +673,7 @@ TEST(pending_behind_host_limit) {
 
 /* More sockets than transfers: idle connections that are being shut down, and such. */
 TEST(pending_while_others_have_several_sockets) {
+  need_pending_timeouts();
   char url[200], map[200];
   fixture f;
   open_loop(&f, &(server_options){.listen_v6 = 1});
@@ -741,11 +757,13 @@ static void expect_pending_beside_a_busy_one(const char *busy_path) {
 }
 
 TEST(pending_beside_a_busy_transfer) {
+  need_pending_timeouts();
   expect_pending_beside_a_busy_one("/trickle/100000000/1000/1");
 }
 
 /* The deadline passes inside libcurl, while it works for somebody else. */
 TEST(pending_beside_a_blocking_callback) {
+  need_pending_timeouts();
   write_blocks_ms = 30;
   expect_pending_beside_a_busy_one("/trickle/100000000/10/1");
 }

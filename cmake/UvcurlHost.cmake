@@ -219,7 +219,7 @@ Libs:
 ")
   string(SHA256 hash "${pc}")
   string(SUBSTRING "${hash}" 0 16 hash)
-  set(shim "${PROJECT_BINARY_DIR}/pkgconfig-${hash}")
+  set(shim "${uvcurl_cargo_dir}/uvcurl/${hash}")
   file(WRITE "${shim}/libuv.pc" "${pc}")
   set(path "${shim}")
   if(NOT "$ENV{PKG_CONFIG_PATH}" STREQUAL "")
@@ -232,7 +232,7 @@ endif()
 
 string(SHA256 hash "${config}")
 string(SUBSTRING "${hash}" 0 16 hash)
-set(cargo_config "${PROJECT_BINARY_DIR}/cargo-${hash}.toml")
+set(cargo_config "${uvcurl_cargo_dir}/uvcurl/${hash}.toml")
 file(WRITE "${cargo_config}" "${config}")
 
 add_custom_command(

@@ -30,7 +30,9 @@ if(NOT roots)
 endif()
 # Without --force-group-allocation the groups of Rust's unwinding tables would be linked again, and clash.
 run("${ld}" -r --force-group-allocation --gc-sections ${roots} "${archive}" -o "${object}.part")
-run("${objcopy}" --wildcard ${kept} "${object}.part")
+# Rust's own arithmetic, which 128-bit floats of ARM need, brings its bitcode along; where binutils have LLVM's plugin, they
+# read that in place of the object.
+run("${objcopy}" --remove-section=.llvmbc --remove-section=.llvmcmd --wildcard ${kept} "${object}.part")
 if(strip)
   run("${strip}" --strip-debug "${object}.part")
 endif()

@@ -26,7 +26,8 @@
  *     once nothing of uvcurl is left on the loop.
  *  5. Transfers in flight keep the loop alive, paused and rate-limited ones too. A driver without transfers does not,
  *     however many connections idle in its pool, and causes no turn of the loop after the first. See uvcurl_ref().
- *  6. libcurl's own timeouts fire in every state, also while a transfer waits behind a connection limit.
+ *  6. libcurl's own timeouts fire in every state, also (since libcurl 8.8) while a transfer waits behind a connection
+ *     limit.
  *  7. What goes wrong with one socket or one transfer is that transfer's result and nobody else's.
  *  8. The easy handle stays the program's. uvcurl never uses CURLOPT_PRIVATE; see UVCURL_EASY_UNTOUCHED for what it sets.
  *  9. NULL, a closing driver or a handle in the wrong state gives a negative status, not a crash.
@@ -99,8 +100,9 @@ typedef void (*uvcurl_close_cb)(void *user_data);
  *
  * \param loop  the loop
  * \param out   where the driver's address goes; written only on success
- * \return 0; UV_EINVAL if an argument is NULL; UVCURL_E_LIBUV_MISMATCH; UVCURL_E_LIBCURL_MISMATCH; UV_ENOMEM; another
- *         number of libuv's if the loop takes no more handles; above 0 the CURLcode of curl_global_init()
+ * \return 0; UV_EINVAL if an argument is NULL; UVCURL_E_LIBUV_MISMATCH; UVCURL_E_LIBCURL_MISMATCH;
+ *         UVCURL_E_LIBUV_TOO_OLD; UVCURL_E_LIBCURL_TOO_OLD; UV_ENOMEM; another number of libuv's if the loop takes no
+ *         more handles; above 0 the CURLcode of curl_global_init()
  */
 int uvcurl_new(uv_loop_t *loop, uvcurl_t **out);
 
@@ -322,6 +324,16 @@ CURLM *uvcurl_multi(uvcurl_t *uc);
 #define UVCURL_E_INTERNAL (-10005)
 
 /**
+ * The libuv that is loaded is older than 1.44.0.
+ */
+#define UVCURL_E_LIBUV_TOO_OLD (-10006)
+
+/**
+ * The libcurl that is loaded is older than 7.84.0.
+ */
+#define UVCURL_E_LIBCURL_TOO_OLD (-10007)
+
+/**
  * The text of a status: of uvcurl's own, of libcurl's CURLcode, or of libuv's.
  *
  * \param status  what a function or a done callback gave
@@ -352,6 +364,16 @@ unsigned int uvcurl_version(void);
  * \return a text that stays valid
  */
 const char *uvcurl_version_string(void);
+
+/**
+ * What is known against the libcurl that is running, for a program to log when it starts.
+ *
+ * It names the version, each bug that a program may meet, where libcurl's developers or others describe it, and what
+ * uvcurl does about it or the program can do. A system's libcurl may have the fix and keep the old number.
+ *
+ * \return a text that stays valid; NULL if nothing is known
+ */
+const char *uvcurl_libcurl_warning(void);
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -14,6 +14,7 @@ use libc::c_int;
 
 use crate::error;
 use crate::pending::{self, Pending};
+use crate::quirks::Bugs;
 use crate::socket::{Sockets, LOOK_BROKEN_MS, LOOK_MS};
 use crate::sys::{
     self, now_ns, Action, CloseFn, DoneFn, Easy, Events, Hold, Loop, Multi, Settings, Socket, Timer,
@@ -25,6 +26,11 @@ use crate::transfer::{State, Transfers};
 const LOOKS_PER_TURN: usize = 64;
 /// How close to libcurl's deadline every call serves the timeouts of transfers behind a connection limit as well.
 const PENDING_MARGIN_NS: u64 = 5_000_000;
+/// Calls for 0 ms in a row, with no sign from any socket between them, that a libcurl with that bug gets while a transfer
+/// is paused; and what it has to wait for each further one.
+const HURRIES: u32 = 16;
+const HURRY_MS: u64 = 10;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
     Open,
@@ -81,11 +87,16 @@ pub(crate) struct Driver {
     pub(crate) messages: RefCell<Vec<(Easy, c_int)>>,
     referenced: Cell<bool>,
     held: Cell<bool>,
+    /// The idle handle is to run before the loop polls.
+    turn_watched: Cell<bool>,
     /// The wait the look timer was started for; 0: it is stopped.
     looking: Cell<u64>,
     /// There were more silent sockets than one turn looks at.
     more_silent: Cell<bool>,
     pending: Pending,
+    bugs: Bugs,
+    /// Calls for 0 ms since a socket was ready or the host asked for something.
+    hurries: Cell<u32>,
     settings: Cell<Settings>,
     /// A bug of ours was contained: transfers fail, and no more are taken.
     failed: Cell<bool>,
@@ -114,9 +125,12 @@ impl Driver {
             messages: RefCell::default(),
             referenced: Cell::new(true),
             held: Cell::new(false),
+            turn_watched: Cell::new(false),
             looking: Cell::new(0),
             more_silent: Cell::new(false),
             pending: Pending::default(),
+            bugs: Bugs::of(sys::libcurl()),
+            hurries: Cell::new(0),
             settings: Cell::new(Settings { untouched: false }),
             failed: Cell::new(false),
             last_round: Cell::new(false),
@@ -364,6 +378,10 @@ impl Driver {
 
     /// A poll handle reports. `status` below 0: libuv has stopped the handle.
     pub(crate) fn socket_ready(&self, socket: Socket, poll: usize, status: c_int, events: Events) {
+        self.in_turn(|| self.socket_event(socket, poll, status, events));
+    }
+
+    fn socket_event(&self, socket: Socket, poll: usize, status: c_int, events: Events) {
         if status < 0 {
             if !self.sockets.borrow_mut().failed(socket, poll, status) {
                 return;
@@ -381,7 +399,14 @@ impl Driver {
                 return;
             }
             self.act(Action::Ready(socket, events));
+            if self.bugs.descriptor_spins {
+                let transfers = self.transfers.borrow();
+                self.sockets.borrow_mut().told(socket, poll, |easy, user| {
+                    user != 0 && transfers.order(easy) == user
+                });
+            }
         }
+        self.hurries.set(0);
         self.after_loop();
     }
 
@@ -394,8 +419,12 @@ impl Driver {
             }
             deadline
         });
+        self.in_turn(|| self.timer_event(deadline));
+    }
+
+    fn timer_event(&self, deadline: Option<bool>) {
         match deadline {
-            Some(true) => self.kicked(),
+            Some(true) => self.kicked(false),
             Some(false) => {
                 self.looking.set(0);
                 if !self.inside_libcurl() {
@@ -414,8 +443,30 @@ impl Driver {
         }
     }
 
+    /// The idle handle ran.
+    pub(crate) fn turned(&self) {
+        self.in_turn(|| self.kicked(true));
+        // In any case: also when the host runs the loop inside a callback of libcurl's, this comes before the poll.
+        self.end_turn();
+    }
+
+    fn end_turn(&self) {
+        self.sockets.borrow_mut().end_turn();
+        self.watch_the_turn();
+    }
+
+    /// Does `what` the loop has called for.
+    fn in_turn(&self, what: impl FnOnce()) {
+        // Not when the host runs the loop inside a callback of ours: the outer loop may be about to poll.
+        self.sockets
+            .borrow_mut()
+            .set_turn_will_end(self.frames.get() <= 1);
+        what();
+        self.sockets.borrow_mut().set_turn_will_end(false);
+    }
+
     /// The idle handle ran, or a timer that does the same.
-    pub(crate) fn kicked(&self) {
+    fn kicked(&self, end_turn: bool) {
         if self.inside_libcurl() {
             // The host runs the loop inside a callback of libcurl's: again in the next turn, until libcurl is out.
             self.handles(|h| h.deadline.rest());
@@ -430,8 +481,13 @@ impl Driver {
         }
         if now == Some(true) {
             self.act(Action::Timeout);
+            self.slow_down();
         }
         self.try_pending();
+        if end_turn {
+            // What was left over before: the host may run the loop in its callbacks.
+            self.end_turn();
+        }
         self.after_loop();
     }
 
@@ -457,10 +513,36 @@ impl Driver {
     pub(crate) fn socket_wanted(&self, easy: Easy, socket: Socket, events: Events) {
         // Multi-handle calls that libcurl makes us by itself, from curl_easy_cleanup of a host that broke the contract
         // for one, come without `enter`; the record is kept in line all the same.
-        let user = self.transfers.borrow().order(easy);
+        let user = match events {
+            Events::NONE => 0,
+            _ => self.transfers.borrow().order(easy),
+        };
         self.sockets
             .borrow_mut()
             .want(&self.uv, (easy, user), socket, events);
+        self.watch_the_turn();
+    }
+
+    /// Finds out which of the sockets announced lately belong to connections that a transfer of ours has opened, for these
+    /// have our close-socket function. A connection that came out of a pool may be somebody else's and have none.
+    fn claim_sockets(&self) {
+        if !self.sockets.borrow().any_fresh() {
+            return;
+        }
+        loop {
+            let next = self.sockets.borrow_mut().take_fresh();
+            let Some((socket, easy, user)) = next else {
+                break;
+            };
+            let ours =
+                !self.settings.get().untouched && self.transfers.borrow().order(easy) == user;
+            let hooked = ours && {
+                let connects = sys::connects(easy);
+                self.transfers.borrow_mut().claim_connect(easy, connects)
+            };
+            self.sockets.borrow_mut().decide(socket, hooked);
+        }
+        self.watch_the_turn();
     }
 
     /// libcurl's timer callback.
@@ -472,6 +554,22 @@ impl Driver {
     /// its socket callback, and a watched descriptor that is closed aborts the process (S16).
     pub(crate) fn socket_closing(&self, socket: Socket) {
         self.sockets.borrow_mut().forget(socket);
+        self.watch_the_turn();
+    }
+
+    /// Another driver of this thread cannot watch `socket`, because a handle on the same loop does.
+    pub(crate) fn release_idle(&self, socket: Socket) {
+        if let Ok(mut sockets) = self.sockets.try_borrow_mut() {
+            sockets.release_idle(socket);
+        }
+    }
+
+    /// Has the idle handle run before the loop polls if poll handles have been left over, see [`Sockets::end_turn`].
+    fn watch_the_turn(&self) {
+        let vacated = self.sockets.borrow().any_vacated();
+        if self.turn_watched.replace(vacated) != vacated {
+            self.handles(|h| h.deadline.set_turn(vacated));
+        }
     }
 
     // ---- the work ----
@@ -490,20 +588,25 @@ impl Driver {
     }
 
     /// Takes a transfer whose status is settled out of libcurl, which makes its report due (promise 2).
-    pub(crate) fn let_go(&self, easy: Easy) {
+    fn let_go(&self, easy: Easy) {
         let state = self.transfers.borrow().state(easy);
         if let Some(State::Ending { added, .. }) = state {
-            if added {
-                let settings = self.settings.get();
-                if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {
-                    self.later(Request::End(easy));
-                    return;
-                }
-                // Any other failure means that libcurl does not have it, which is what was wanted.
-                sys::release(easy, settings);
-            }
-            self.transfers.borrow_mut().ended(easy);
+            self.part(easy, added);
         }
+    }
+
+    /// [`Driver::let_go`] of one that is known to be settled, and to be with libcurl or not.
+    pub(crate) fn part(&self, easy: Easy, added: bool) {
+        if added {
+            let settings = self.settings.get();
+            if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {
+                self.later(Request::End(easy));
+                return;
+            }
+            // Any other failure means that libcurl does not have it, which is what was wanted.
+            sys::release(easy, settings);
+        }
+        self.transfers.borrow_mut().ended(easy);
     }
 
     fn set_pause(&self, easy: Easy, mask: c_int) -> Result<(), c_int> {
@@ -513,7 +616,10 @@ impl Driver {
             return self.transfers.borrow_mut().keep_pause(easy, Some(mask));
         }
         match self.enter(|_| sys::pause(easy, mask)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.transfers.borrow_mut().set_paused(easy, mask != 0);
+                Ok(())
+            }
             // Below a call of the host's own into libcurl: later, whichever way it goes.
             Err(CURLE_RECURSIVE_API_CALL) => {
                 self.handles(|h| h.deadline.kick());
@@ -599,6 +705,16 @@ impl Driver {
         }
     }
 
+    /// A libcurl that asks for 0 ms over and over, on account of a paused transfer, gets it at long intervals (S26).
+    fn slow_down(&self) {
+        let asks = self.handles(|h| h.deadline.is_unknown()) == Some(true);
+        let hurries = if asks { self.hurries.get() + 1 } else { 0 };
+        self.hurries.set(hurries.min(HURRIES));
+        if self.bugs.pause_spins && hurries > HURRIES && self.transfers.borrow().paused() > 0 {
+            self.handles(|h| h.deadline.put_off(HURRY_MS));
+        }
+    }
+
     fn try_pending(&self) {
         let count = self.pending.take_turn();
         if count > 0 {
@@ -626,7 +742,11 @@ impl Driver {
                 }
             }
         }
-        self.act(Action::Timeout);
+        self.act(if self.bugs.shutdown_stalls {
+            Action::Everything
+        } else {
+            Action::Timeout
+        });
     }
 
     fn fail_all(&self, error: c_int) {
@@ -663,6 +783,7 @@ impl Driver {
 
     /// After the host has called: the same, but its callbacks wait for the loop (promise 1).
     fn after_host(&self) {
+        self.hurries.set(0);
         self.catch_up(0);
         self.rest();
     }
@@ -671,6 +792,7 @@ impl Driver {
     fn catch_up(&self, mut pauses: usize) {
         loop {
             let mut again = false;
+            self.claim_sockets();
             // Only those there are now: one may be put back because libcurl turns out to be busy after all.
             let due = self.requests.borrow().len();
             for _ in 0..due {
@@ -684,8 +806,11 @@ impl Driver {
             if self.phase.get() != Phase::Open {
                 return;
             }
-            again |= self.drain();
+            // What has been put back waits for the next turn; what comes in from here on does not.
+            let put_back = (self.requests.borrow().len(), self.close_due.get());
+            self.drain();
             again |= self.end_unwatchable();
+            again |= (self.requests.borrow().len(), self.close_due.get()) != put_back;
             if !again && pauses > 0 {
                 // One at a time: code of the host's may run inside, and ask for more.
                 pauses -= 1;

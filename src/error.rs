@@ -14,11 +14,18 @@ pub const UVCURL_E_MULTI: c_int = -10004;
 /// An error inside uvcurl itself was contained; close the driver and report the bug.
 pub const UVCURL_E_INTERNAL: c_int = -10005;
 
+/// The libuv that is loaded is older than 1.44.0.
+pub const UVCURL_E_LIBUV_TOO_OLD: c_int = -10006;
+/// The libcurl that is loaded is older than 7.84.0.
+pub const UVCURL_E_LIBCURL_TOO_OLD: c_int = -10007;
+
 pub(crate) const OK: c_int = 0;
 pub(crate) const ECANCELED: c_int = uv::uv_errno_t_UV_ECANCELED;
 pub(crate) const EINVAL: c_int = uv::uv_errno_t_UV_EINVAL;
 pub(crate) const EALREADY: c_int = uv::uv_errno_t_UV_EALREADY;
 pub(crate) const EBUSY: c_int = uv::uv_errno_t_UV_EBUSY;
+#[cfg(not(test))]
+pub(crate) const EEXIST: c_int = uv::uv_errno_t_UV_EEXIST;
 pub(crate) const ENOENT: c_int = uv::uv_errno_t_UV_ENOENT;
 pub(crate) const ENOMEM: c_int = uv::uv_errno_t_UV_ENOMEM;
 pub(crate) const ENOTSUP: c_int = uv::uv_errno_t_UV_ENOTSUP;
@@ -53,6 +60,16 @@ const OWN: &[(c_int, &std::ffi::CStr, &std::ffi::CStr)] = &[
         c"UVCURL_E_INTERNAL",
         c"an error inside uvcurl was contained; please report it",
     ),
+    (
+        UVCURL_E_LIBUV_TOO_OLD,
+        c"UVCURL_E_LIBUV_TOO_OLD",
+        c"the libuv that is loaded is older than 1.44.0, which uvcurl needs",
+    ),
+    (
+        UVCURL_E_LIBCURL_TOO_OLD,
+        c"UVCURL_E_LIBCURL_TOO_OLD",
+        c"the libcurl that is loaded is older than 7.84.0, which uvcurl needs",
+    ),
 ];
 
 /// Name and text of a status of uvcurl's own.
@@ -78,8 +95,8 @@ pub(crate) fn from_multi(code: curl_sys::CURLMcode) -> c_int {
 const CURLM_ADDED_ALREADY: curl_sys::CURLMcode = 7;
 const CURLM_RECURSIVE_API_CALL: curl_sys::CURLMcode = 8;
 
-/// The names of libcurl's transfer codes, by number; libcurl has texts for them but no names. `None`: a number it no
-/// longer uses.
+/// The names of libcurl's transfer codes, by number; libcurl has texts for them but no names. `None`: a number that no
+/// libcurl since 7.84 uses.
 pub(crate) fn curl_name(code: c_int) -> Option<&'static std::ffi::CStr> {
     CURL_NAMES
         .binary_search_by_key(&code, |(number, _)| *number)
@@ -119,11 +136,13 @@ const CURL_NAMES: &[(c_int, &std::ffi::CStr)] = &[
     (30, c"CURLE_FTP_PORT_FAILED"),
     (31, c"CURLE_FTP_COULDNT_USE_REST"),
     (33, c"CURLE_RANGE_ERROR"),
+    (34, c"CURLE_HTTP_POST_ERROR"),
     (35, c"CURLE_SSL_CONNECT_ERROR"),
     (36, c"CURLE_BAD_DOWNLOAD_RESUME"),
     (37, c"CURLE_FILE_COULDNT_READ_FILE"),
     (38, c"CURLE_LDAP_CANNOT_BIND"),
     (39, c"CURLE_LDAP_SEARCH_FAILED"),
+    (41, c"CURLE_FUNCTION_NOT_FOUND"),
     (42, c"CURLE_ABORTED_BY_CALLBACK"),
     (43, c"CURLE_BAD_FUNCTION_ARGUMENT"),
     (45, c"CURLE_INTERFACE_FAILED"),

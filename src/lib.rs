@@ -10,6 +10,7 @@
 //! | `driver` | the state machine; the only caller of `curl_multi_socket_action` | 3, 4, 5, 6 |
 //! | `socket` | libcurl's sockets, on poll handles | 7 |
 //! | `timer` | libcurl's deadline, on one timer | 6 |
+//! | `quirks` | what is known against which libcurl | 6 |
 //! | `pending` | timeouts of transfers behind a connection limit | 6 |
 //! | `transfer` | one easy handle from start to report | 1, 8 |
 //! | `completion` | libcurl's messages, and telling the host | 1, 2 |
@@ -33,6 +34,7 @@ mod completion;
 mod driver;
 mod error;
 mod pending;
+mod quirks;
 mod socket;
 mod sys;
 #[cfg(test)]
@@ -43,6 +45,6 @@ mod transfer;
 #[cfg(not(test))]
 pub use crate::capi::*;
 pub use crate::error::{
-    UVCURL_E_INTERNAL, UVCURL_E_LIBCURL_MISMATCH, UVCURL_E_LIBUV_MISMATCH, UVCURL_E_MULTI,
-    UVCURL_E_WRONG_THREAD,
+    UVCURL_E_INTERNAL, UVCURL_E_LIBCURL_MISMATCH, UVCURL_E_LIBCURL_TOO_OLD,
+    UVCURL_E_LIBUV_MISMATCH, UVCURL_E_LIBUV_TOO_OLD, UVCURL_E_MULTI, UVCURL_E_WRONG_THREAD,
 };

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what is missing for `make demo` (setup.sh demo), for a CMake build (setup.sh cmake-embedded, cmake-host, cmake-node)
-# or for everything (setup.sh).
+# Installs what is missing for `make demo` (setup.sh demo), for a CMake build (setup.sh cmake-embedded, cmake-host, cmake-node),
+# for `make bench` (setup.sh bench), or for everything but that (setup.sh).
 # On Debian and Ubuntu by apt; elsewhere it names what to install and stops.
 set -eu
 what=${1:-all}
@@ -26,10 +26,10 @@ if ! command -v apt-get >/dev/null 2>&1; then
   *) has_module openssl ;;
   esac
   case $what in
-  cmake-host | all) has_module libuv && has_module libcurl ;;
+  cmake-host | bench | all) has_module libuv && has_module libcurl ;;
   esac
   case $what in
-  cmake-* | all) command -v cmake >/dev/null 2>&1 || need="$need cmake" ;;
+  cmake-* | bench | all) command -v cmake >/dev/null 2>&1 || need="$need cmake" ;;
   esac
   case $what in
   cmake-node | all) command -v node >/dev/null 2>&1 || need="$need node-with-its-headers" ;;
@@ -37,10 +37,18 @@ if ! command -v apt-get >/dev/null 2>&1; then
   [ "$what" = cmake-node ] ||
     ls /usr/lib*/libclang*.so* /usr/lib/llvm*/lib/libclang*.so* /usr/lib/*/libclang*.so* \
       >/dev/null 2>&1 || need="$need libclang"
-  if [ "$what" = all ]; then
-    for tool in c++ openssl valgrind nm; do
+  if [ "$what" = bench ]; then
+    has_module libevent && has_module libnghttp2
+    for tool in openssl valgrind strace gnuplot; do
       command -v "$tool" >/dev/null 2>&1 || need="$need $tool"
     done
+    [ -e /usr/include/ev.h ] || need="$need libev-development-files"
+  fi
+  if [ "$what" = all ]; then
+    for tool in c++ openssl valgrind nm readelf objcopy ninja luajit; do
+      command -v "$tool" >/dev/null 2>&1 || need="$need $tool"
+    done
+    luajit -e 'require "luv"' >/dev/null 2>&1 || need="$need luv-for-luajit"
     command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || need="$need nginx"
   fi
   [ -z "$need" ] && exit 0
@@ -58,7 +66,13 @@ case $what in
 cmake-embedded) packages="$packages cmake binutils" ;;
 cmake-host) packages="gcc libc6-dev make perl pkg-config cmake binutils libuv1-dev libcurl4-openssl-dev" ;;
 cmake-node) packages="gcc libc6-dev make perl cmake binutils" ;;
-all) packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev g++ openssl nginx valgrind libc6-dbg" ;;
+bench) packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev openssl valgrind strace libc6-dbg libevent-dev \
+libev-dev libnghttp2-dev gnuplot-nox" ;;
+all)
+  packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev g++ openssl nginx valgrind libc6-dbg"
+  # Hosts of the tests' own: another build tool, a scripting language with a libuv loop.
+  packages="$packages ninja-build luajit lua-luv"
+  ;;
 esac
 
 need=
@@ -79,13 +93,18 @@ elif has libclang1-14 && ! has libclang-common-14-dev && ! has libclang-dev; the
 else
   libclang=
 fi
+# The libcurl that is not to be mixed with the other has two names.
+gnutls=
+if [ "$what" = all ] && ! has libcurl3-gnutls && ! has libcurl3t64-gnutls; then
+  gnutls=yes
+fi
 [ "$what" != cmake-node ] || libclang=
-[ -z "$need$libclang" ] && exit 0
+[ -z "$need$libclang$gnutls" ] && exit 0
 
 sudo=
 if [ "$(id -u)" != 0 ]; then
   command -v sudo >/dev/null 2>&1 || {
-    say "run as root, or install:$need libclang-dev"
+    say "run as root, or install:$need libclang-dev${gnutls:+ libcurl3-gnutls}"
     exit 1
   }
   sudo=sudo
@@ -98,6 +117,13 @@ if [ -n "$libclang" ]; then
     need="$need libclang1-14 libclang-common-14-dev"
   else
     need="$need libclang-dev"
+  fi
+fi
+if [ -n "$gnutls" ]; then
+  if known libcurl3t64-gnutls; then
+    need="$need libcurl3t64-gnutls"
+  else
+    need="$need libcurl3-gnutls"
   fi
 fi
 

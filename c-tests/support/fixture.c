@@ -124,6 +124,10 @@ void fixture_release(fixture *f, void *unused) {
   server_release(f->server);
 }
 
+unsigned curl_number(void) {
+  return curl_version_info(CURLVERSION_NOW)->version_num;
+}
+
 void fixture_need_tls(const fixture *f) {
   if (f->server == NULL || server_port(f->server, SERVER_HTTPS) == 0)
     SKIP("UVCURL_TEST_CERTS is not set");

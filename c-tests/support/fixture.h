@@ -50,6 +50,10 @@ void fixture_when(fixture *f, enum server_counter counter, uint64_t at_least, fi
 /* A fixture_cb for both: opens the server's gate. */
 void fixture_release(fixture *f, void *unused);
 
+/* The running libcurl as a number: 0x081600 is 8.22.0. What depends on it says which behaviour of
+ * libcurl's that is. */
+unsigned curl_number(void);
+
 /* Skips the case if there are no certificates. */
 void fixture_need_tls(const fixture *f);
 

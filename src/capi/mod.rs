@@ -24,7 +24,9 @@ use curl_sys::{curl_version_info_data, CURL, CURLM};
 use libc::{c_int, c_long, c_void, size_t};
 use libuv_sys2::uv_loop_t;
 
-pub use self::status::{uvcurl_err_name, uvcurl_strerror, uvcurl_version, uvcurl_version_string};
+pub use self::status::{
+    uvcurl_err_name, uvcurl_libcurl_warning, uvcurl_strerror, uvcurl_version, uvcurl_version_string,
+};
 
 use crate::callbacks::{self, guard, guard_driver, Frame};
 use crate::driver::{Driver, Phase};
@@ -96,13 +98,14 @@ pub const UVCURL_EASY_UNTOUCHED: uvcurl_option = 1;
 ///
 /// \param loop  the loop
 /// \param out   where the driver's address goes; written only on success
-/// \return 0; UV_EINVAL if an argument is NULL; UVCURL_E_LIBUV_MISMATCH; UVCURL_E_LIBCURL_MISMATCH; UV_ENOMEM; another
-///         number of libuv's if the loop takes no more handles; above 0 the CURLcode of curl_global_init()
+/// \return 0; UV_EINVAL if an argument is NULL; UVCURL_E_LIBUV_MISMATCH; UVCURL_E_LIBCURL_MISMATCH;
+///         UVCURL_E_LIBUV_TOO_OLD; UVCURL_E_LIBCURL_TOO_OLD; UV_ENOMEM; another number of libuv's if the loop takes no
+///         more handles; above 0 the CURLcode of curl_global_init()
 #[no_mangle]
 pub unsafe extern "C" fn uvcurl_new(r#loop: *mut uv_loop_t, out: *mut *mut uvcurl_t) -> c_int {
     guard(error::UVCURL_E_INTERNAL, || {
         // SAFETY: the host's contract: pointers are NULL or valid for their type.
-        status(unsafe { new(r#loop, out) })
+        status(unsafe { new(r#loop, out, None) })
     })
 }
 
@@ -122,12 +125,8 @@ pub unsafe extern "C" fn uvcurl_new_checked(
         if curl_info.is_null() {
             return error::EINVAL;
         }
-        // libcurl answers with the address of a static struct, one in each copy of it.
-        if curl_info as usize != sys::VERSION_INFO.address {
-            return error::UVCURL_E_LIBCURL_MISMATCH;
-        }
         // SAFETY: the host's contract: pointers are NULL or valid for their type.
-        status(unsafe { new(r#loop, out) })
+        status(unsafe { new(r#loop, out, Some(curl_info as usize)) })
     })
 }
 
@@ -363,6 +362,11 @@ pub unsafe extern "C" fn uvcurl_active(uc: *const uvcurl_t) -> size_t {
 /// CURLPAUSE_ALL, which curl-sys leaves out.
 const PAUSE_ALL: c_int = curl_sys::CURLPAUSE_RECV | curl_sys::CURLPAUSE_SEND;
 
+/// 1.44.0, as `uv_version` has it: handles of an older one must not outlive their descriptors, and tests of it are gone.
+const OLDEST_LIBUV: u32 = 0x01_2c_00;
+/// 7.84.0, as `curl_version_info` has it: `curl_global_init` of an older one may be called by one thread at a time only.
+const OLDEST_LIBCURL: u32 = 0x07_54_00;
+
 /// Lets a driver do what was asked of it.
 fn act(driver: &Driver, what: impl FnOnce(&Driver) -> Result<(), c_int>) -> c_int {
     guard_driver(driver, error::UVCURL_E_INTERNAL, |driver| {
@@ -425,13 +429,29 @@ unsafe fn set_referenced(uc: *mut uvcurl_t, referenced: bool) {
 
 /// # Safety
 /// The pointers are NULL or valid; the loop is initialised.
-unsafe fn new(raw: *mut uv_loop_t, out: *mut *mut uvcurl_t) -> Result<(), c_int> {
+unsafe fn new(
+    raw: *mut uv_loop_t,
+    out: *mut *mut uvcurl_t,
+    curl_info: Option<usize>,
+) -> Result<(), c_int> {
     if raw.is_null() || out.is_null() {
         return Err(error::EINVAL);
+    }
+    // Whatever was there when the library was built: another may be loaded (S58).
+    if sys::libuv() < OLDEST_LIBUV {
+        return Err(error::UVCURL_E_LIBUV_TOO_OLD);
+    }
+    if sys::libcurl() < OLDEST_LIBCURL {
+        return Err(error::UVCURL_E_LIBCURL_TOO_OLD);
     }
     // SAFETY: the caller's promise.
     if unsafe { sys::foreign_loop(raw)? } {
         return Err(error::UVCURL_E_LIBUV_MISMATCH);
+    }
+    // libcurl answers with the address of a static struct, one in each copy of it. After libuv: where both are wrong, as with
+    // an embedded shared library, the program hears of the same one from either function.
+    if curl_info.is_some_and(|theirs| theirs != sys::VERSION_INFO.address) {
+        return Err(error::UVCURL_E_LIBCURL_MISMATCH);
     }
     sys::global_init()?;
     let multi = Multi::new()?;

@@ -1,13 +1,16 @@
 //! What a status means, and which version this is.
 
 use std::cell::RefCell;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt::Write;
+use std::ptr;
 
 use libc::{c_char, c_int, c_uint};
+use once_cell::sync::Lazy;
 
 use crate::callbacks::guard;
 use crate::error;
+use crate::quirks;
 use crate::sys;
 
 /// The text of a status: of uvcurl's own, of libcurl's CURLcode, or of libuv's.
@@ -71,6 +74,21 @@ pub extern "C" fn uvcurl_version() -> c_uint {
     (number(env!("CARGO_PKG_VERSION_MAJOR")) << 16)
         | (number(env!("CARGO_PKG_VERSION_MINOR")) << 8)
         | number(env!("CARGO_PKG_VERSION_PATCH"))
+}
+
+/// What is known against the libcurl that is running, for a program to log when it starts.
+///
+/// It names the version, each bug that a program may meet, where libcurl's developers or others describe it, and what
+/// uvcurl does about it or the program can do. A system's libcurl may have the fix and keep the old number.
+///
+/// \return a text that stays valid; NULL if nothing is known
+#[no_mangle]
+pub extern "C" fn uvcurl_libcurl_warning() -> *const c_char {
+    static TEXT: Lazy<Option<CString>> =
+        Lazy::new(|| quirks::warning(sys::libcurl()).and_then(|text| CString::new(text).ok()));
+    guard(ptr::null(), || {
+        TEXT.as_ref().map_or(ptr::null(), |text| text.as_ptr())
+    })
 }
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");

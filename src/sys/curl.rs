@@ -15,6 +15,7 @@ use super::{Action, Easy, Events, Socket};
 use crate::callbacks;
 use crate::driver::Driver;
 use crate::error;
+use crate::quirks::{self, since, Bug};
 
 type SocketFunction =
     unsafe extern "C" fn(*mut c::CURL, Socket, c_int, *mut c_void, *mut c_void) -> c_int;
@@ -45,6 +46,35 @@ pub(crate) struct VersionInfo {
     pub(crate) address: usize,
     /// 0x081600 for 8.22.0.
     pub(crate) number: u32,
+}
+
+/// The version of the libcurl that is running.
+pub(crate) fn libcurl() -> u32 {
+    VERSION_INFO.number
+}
+
+/// Whether `socket`, which libcurl has just been told is ready for `events`, still is.
+#[cfg(unix)]
+pub(crate) fn stays_ready(socket: Socket, events: Events) -> bool {
+    let mut wanted = 0;
+    if events.contains(Events::IN) {
+        wanted |= libc::POLLIN;
+    }
+    if events.contains(Events::OUT) {
+        wanted |= libc::POLLOUT;
+    }
+    let mut poll = libc::pollfd {
+        fd: socket,
+        events: wanted,
+        revents: 0,
+    };
+    // SAFETY: one pollfd; a descriptor of any kind will do.
+    unsafe { libc::poll(&mut poll, 1, 0) > 0 && poll.revents & wanted != 0 }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn stays_ready(_: Socket, _: Events) -> bool {
+    true
 }
 
 /// `curl_global_init` once per process; a failure is not kept, so that a later driver may succeed.
@@ -80,9 +110,7 @@ pub(crate) fn prepare(easy: Easy, settings: Settings) {
     }
     // SAFETY: the host promises a live easy handle; NOSIGNAL takes a long. Cannot fail.
     unsafe { c::curl_easy_setopt(easy.0, c::CURLOPT_NOSIGNAL, 1 as c_long) };
-    // These join the thread of a name lookup that is still running when the transfer ends for another reason, and so stop
-    // the loop for as long as the lookup takes. Later ones have CURLMOPT_QUICK_EXIT.
-    if (0x075700..0x081400).contains(&VERSION_INFO.number) {
+    if quirks::has(VERSION_INFO.number, Bug::LookupIsJoined) {
         // SAFETY: as above; the option exists since 7.87 and takes a long.
         unsafe { c::curl_easy_setopt(easy.0, CURLOPT_QUICK_EXIT, 1 as c_long) };
     }
@@ -100,6 +128,32 @@ pub(crate) fn release(easy: Easy, settings: Settings) {
             )
         };
     }
+}
+
+/// How many connections the transfer has opened.
+pub(crate) fn connects(easy: Easy) -> u64 {
+    let mut count: c_long = 0;
+    // SAFETY: the handle is in flight here, so the host keeps it alive; storage for a long.
+    unsafe { c::curl_easy_getinfo(easy.0, c::CURLINFO_NUM_CONNECTS, &mut count) };
+    u64::try_from(count).unwrap_or(0)
+}
+
+/// Whether a descriptor that belongs to no transfer is the one with which libcurl's threads wake the multi handle: then it
+/// lives as long as that, since 8.20. Everything else that libcurl announces so is a connection that is being closed.
+pub(crate) fn is_wakeup(socket: Socket) -> bool {
+    #[cfg(unix)]
+    if VERSION_INFO.number >= since::WAKEUP_ANNOUNCED {
+        let mut kind: c_int = 0;
+        let mut size = std::mem::size_of::<c_int>() as libc::socklen_t;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_TYPE);
+        // An eventfd is not a socket. A socket pair, which libcurl uses elsewhere, could be a connection as well.
+        // SAFETY: storage for an int and its size; any descriptor will do.
+        let code =
+            unsafe { libc::getsockopt(socket, level, option, (&raw mut kind).cast(), &mut size) };
+        return code != 0;
+    }
+    let _ = socket;
+    false
 }
 
 /// `curl_easy_pause`. An entry point like the multi functions: write callbacks run inside it (R14).
@@ -147,7 +201,7 @@ impl Multi {
         for code in codes {
             check(code)?;
         }
-        if VERSION_INFO.number >= 0x081400 {
+        if VERSION_INFO.number >= since::MULTI_QUICK_EXIT {
             // curl_multi_cleanup would otherwise wait for the resolver's threads, that is for a dead name server.
             // SAFETY: the option exists since 8.20 and takes a long; not having it costs only that wait.
             unsafe { c::curl_multi_setopt(self.raw, CURLMOPT_QUICK_EXIT, 1 as c_long) };
@@ -277,7 +331,7 @@ impl Multi {
 
     /// libcurl's code for timeouts of pending transfers is reached by [`Action::Everything`] since 8.8.
     pub(crate) fn serves_pending(&self) -> bool {
-        VERSION_INFO.number >= 0x080800
+        VERSION_INFO.number >= since::PENDING_SERVED
     }
 
     /// May call the host's close-socket and debug functions, but neither of the multi handle's callbacks.
@@ -312,8 +366,8 @@ fn select_bits(events: Events) -> c_int {
 }
 
 /// `curl_multi_get_offt` is newer (8.16) than the oldest libcurl that may be linked, so it is looked up at run time where
-/// libcurl is shared, and named directly where it is the one inside this library.
-#[cfg(feature = "bundled-curl")]
+/// libcurl is shared, and named directly where it is an embedded one that has it.
+#[cfg(all(feature = "bundled-curl", has_multi_get_offt))]
 fn find_get_offt() -> Option<GetOfft> {
     extern "C" {
         fn curl_multi_get_offt(multi: *mut c::CURLM, info: c_int, value: *mut i64) -> c::CURLMcode;
@@ -323,7 +377,7 @@ fn find_get_offt() -> Option<GetOfft> {
 
 #[cfg(all(not(feature = "bundled-curl"), unix))]
 fn find_get_offt() -> Option<GetOfft> {
-    if VERSION_INFO.number < 0x081000 {
+    if VERSION_INFO.number < since::GET_OFFT {
         return None;
     }
     // SAFETY: dlsym takes any handle and a C string.
@@ -335,7 +389,10 @@ fn find_get_offt() -> Option<GetOfft> {
     Some(unsafe { std::mem::transmute::<*mut c_void, GetOfft>(found) })
 }
 
-#[cfg(all(not(feature = "bundled-curl"), not(unix)))]
+#[cfg(any(
+    all(feature = "bundled-curl", not(has_multi_get_offt)),
+    all(not(feature = "bundled-curl"), not(unix))
+))]
 fn find_get_offt() -> Option<GetOfft> {
     None
 }

@@ -22,6 +22,7 @@ use crate::error;
 pub(crate) enum Call {
     PollInit(Socket),
     PollStart(Socket, Events),
+    PollStop(Socket),
     PollClose(Socket),
     TimerStart(u64),
     Add(Easy),
@@ -52,6 +53,10 @@ pub(crate) struct World {
     pub(crate) idle: bool,
     pub(crate) timeout: i64,
     pub(crate) pending: i64,
+    /// The version of libcurl; 0 has no bug the driver works around.
+    pub(crate) libcurl: u32,
+    /// Sockets that are ready whatever libcurl does.
+    pub(crate) always_ready: HashSet<Socket>,
     pub(crate) plays: VecDeque<Play>,
     pub(crate) remove_plays: VecDeque<Play>,
     pub(crate) cleanup_plays: VecDeque<Play>,
@@ -61,6 +66,9 @@ pub(crate) struct World {
     pub(crate) pause_error: VecDeque<c_int>,
     pub(crate) poll_init_error: BTreeMap<Socket, c_int>,
     pub(crate) poll_start_error: BTreeMap<Socket, c_int>,
+    /// How many connections each transfer has opened.
+    pub(crate) connects: BTreeMap<Easy, u64>,
+    pub(crate) wakeup: Option<Socket>,
     pub(crate) timers: BTreeMap<usize, Option<u64>>,
     inside: bool,
     attached: bool,
@@ -69,6 +77,9 @@ pub(crate) struct World {
     messages: VecDeque<(Easy, c_int)>,
     polls: BTreeMap<usize, FakePoll>,
     closed_sockets: HashSet<Socket>,
+    /// Descriptors that the host has begun to watch, and those that the loop's poll has registered.
+    starting: HashSet<Socket>,
+    registered: HashSet<Socket>,
     closing: usize,
     next: usize,
 }
@@ -106,6 +117,12 @@ impl World {
     /// The descriptor's number is given to a new socket.
     pub(crate) fn reopen_socket(&mut self, socket: Socket) {
         self.closed_sockets.remove(&socket);
+    }
+
+    /// The host opens a socket of this number and begins to watch it.
+    pub(crate) fn host_watches(&mut self, socket: Socket) {
+        self.closed_sockets.remove(&socket);
+        self.starting.insert(socket);
     }
 
     /// The events a socket is watched for, and its poll handle.
@@ -158,12 +175,16 @@ pub(crate) fn poll_ready(driver: &Driver, socket: Socket) -> bool {
     }
 }
 
-/// One turn of the loop without I/O: the idle handle, if it runs.
+/// One turn of the loop without I/O: the idle handle, if it runs, and the poll.
 pub(crate) fn turn(driver: &Driver) -> bool {
     let idle = world(|w| w.idle);
     if idle {
-        driver.kicked();
+        driver.turned();
     }
+    world(|w| {
+        let starting = std::mem::take(&mut w.starting);
+        w.registered.extend(starting);
+    });
     idle
 }
 
@@ -284,11 +305,30 @@ impl Poll {
             Ok(())
         })
     }
+    pub(crate) fn stop(&self) -> bool {
+        world(|w| {
+            w.calls.push(Call::PollStop(self.socket));
+            if w.closed_sockets.contains(&self.socket) {
+                w.violation(format!("stop after descriptor {} was closed", self.socket));
+            }
+            if let Some(poll) = w.polls.get_mut(&self.id) {
+                poll.armed = None;
+            }
+            true
+        })
+    }
     pub(crate) fn close(self) {
         world(|w| {
             w.calls.push(Call::PollClose(self.socket));
-            if w.closed_sockets.contains(&self.socket) {
+            let armed = w.polls.get(&self.id).is_some_and(|p| p.armed.is_some());
+            if w.closed_sockets.contains(&self.socket) && armed {
                 w.violation(format!("close after descriptor {} was closed", self.socket));
+            }
+            if w.registered.contains(&self.socket) {
+                w.violation(format!(
+                    "close of a handle on {}, which the host watches",
+                    self.socket
+                ));
             }
             w.polls.remove(&self.id);
             w.closing += 1;
@@ -357,9 +397,23 @@ pub(crate) struct Settings {
     pub(crate) untouched: bool,
 }
 
+pub(crate) fn connects(easy: Easy) -> u64 {
+    world(|w| w.connects.get(&easy).copied().unwrap_or(0))
+}
+pub(crate) fn is_wakeup(socket: Socket) -> bool {
+    world(|w| w.wakeup == Some(socket))
+}
 pub(crate) fn prepare(_: Easy, _: Settings) {}
 pub(crate) fn release(easy: Easy, _: Settings) {
     world(|w| w.calls.push(Call::Release(easy)));
+}
+
+pub(crate) fn libcurl() -> u32 {
+    world(|w| w.libcurl)
+}
+
+pub(crate) fn stays_ready(socket: Socket, _: Events) -> bool {
+    world(|w| w.always_ready.contains(&socket))
 }
 
 pub(crate) fn pause(easy: Easy, mask: c_int) -> Result<(), c_int> {

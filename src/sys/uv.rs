@@ -3,6 +3,8 @@
 //! Every handle lives in a block of its own, sized by `uv_handle_size()` so that a newer libuv than the one compiled
 //! against may be loaded (R24), and is freed in its close callback and nowhere else. All handles but [`Hold`] are
 //! unreferenced: what keeps the host's loop alive is decided in one place.
+//!
+//! `as _` on a size_t: the bindgen of libuv-sys2 before 1.45 makes it a u64, later ones a usize.
 #![allow(
     unsafe_code,
     reason = "door OUT: calls into libuv; each call names who keeps its conditions"
@@ -96,7 +98,8 @@ impl Loop {
 
     fn allocate(&self, kind: c::uv_handle_type, socket: Socket) -> Result<Handle, c_int> {
         // SAFETY: a handle type this libuv knows.
-        let size = TAG_OFFSET + unsafe { c::uv_handle_size(kind) };
+        let size: usize = unsafe { c::uv_handle_size(kind) as _ };
+        let size = TAG_OFFSET + size;
         // SAFETY: the size is not 0.
         let block = unsafe { alloc::alloc_zeroed(layout(size)) };
         let Some(block) = NonNull::new(block) else {
@@ -127,14 +130,14 @@ impl Loop {
     /// A poll handle on `socket`, not started. libuv tries the descriptor out here, so this can fail.
     pub(crate) fn poll(&self, socket: Socket) -> Result<Poll, c_int> {
         let handle = self.allocate(c::uv_handle_type_UV_POLL, socket)?;
+        let raw = handle.raw.as_ptr().cast();
         // SAFETY: a live loop, a block of the right size, a descriptor that is open now.
-        let code = unsafe {
-            c::uv_poll_init_socket(
-                self.raw,
-                handle.raw.as_ptr().cast(),
-                socket as c::uv_os_sock_t,
-            )
-        };
+        let init = || unsafe { c::uv_poll_init_socket(self.raw, raw, socket as c::uv_os_sock_t) };
+        let mut code = init();
+        if code == error::EEXIST {
+            callbacks::release_elsewhere(self.driver.get(), socket);
+            code = init();
+        }
         if code < 0 {
             handle.free();
             return Err(code);
@@ -274,6 +277,16 @@ impl Poll {
         }
     }
 
+    /// Ends the watching at once; the handle can be started again. `false`: somebody else has closed it.
+    pub(crate) fn stop(&self) -> bool {
+        if self.handle.is_closing() {
+            return false;
+        }
+        // SAFETY: an initialised poll handle that is not closing. Cannot fail.
+        unsafe { c::uv_poll_stop(self.handle.raw.as_ptr().cast()) };
+        true
+    }
+
     /// Ends the watching at once, while the descriptor is still open; the memory follows later.
     pub(crate) fn close(self) {
         self.handle.close();
@@ -368,7 +381,7 @@ pub(crate) unsafe fn foreign_loop(raw: *mut c::uv_loop_t) -> Result<bool, c_int>
     let ours = *MARK.get_or_try_init(|| {
         // SAFETY: a block of the size libuv asks for, initialised, read, closed and freed in this one place.
         unsafe {
-            let size = c::uv_loop_size();
+            let size: usize = c::uv_loop_size() as _;
             let block = alloc::alloc_zeroed(layout(size));
             if block.is_null() {
                 return Err(error::ENOMEM);
@@ -437,13 +450,19 @@ impl CloseFn {
     }
 }
 
+/// The version of the libuv that is running, 0x012c00 for 1.44.0.
+pub(crate) fn libuv() -> u32 {
+    // SAFETY: no conditions.
+    unsafe { c::uv_version() }
+}
+
 /// libuv's name, without its `UV_`, and text of a number it knows.
 pub(crate) fn uv_texts(status: c_int) -> Option<(&'static CStr, &'static CStr)> {
     let mut buffer = [0 as c_char; 64];
     // SAFETY: a buffer with its size; libuv ends what it writes with 0. uv_err_name() alone will not do: for a number it
     // does not know it leaks memory.
     let name = unsafe {
-        c::uv_err_name_r(status, buffer.as_mut_ptr(), buffer.len());
+        c::uv_err_name_r(status, buffer.as_mut_ptr(), buffer.len() as _);
         CStr::from_ptr(buffer.as_ptr())
     };
     if name.to_bytes().starts_with(b"Unknown") {
