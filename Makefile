@@ -101,10 +101,12 @@ uninstall: ## remove what install has installed
 
 NODE_BUILD = build/node
 NODE_PREFIX = build/node-prefix
+NODE_ADDON = build/node-addon
+NODE_ADDON_FLAGS =
 NODE_CMAKE_OPTIONS =
 
 $(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a: $(RUST_SOURCES) tools/embedded.pl CMakeLists.txt $(wildcard cmake/*.cmake*)
-	@echo "building libuvcurl_node.a on the libuv and OpenSSL of Node, with libcurl inside"
+	@echo "building libuvcurl_node.a on the libuv of Node, with libcurl inside"
 	@mkdir -p build
 	@{ cmake -S . -B $(NODE_BUILD) -DUVCURL_NODE=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_LIBDIR=lib \
 	  "-DCMAKE_INSTALL_PREFIX=$(CURDIR)/$(NODE_PREFIX)" -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/node-target $(NODE_CMAKE_OPTIONS) && \
@@ -123,14 +125,14 @@ define addon # libraries, more flags
   -isystem $$(node -p "path.resolve(process.execPath, '../../include/node')") $< $(1) -lm -ldl -o $@
 endef
 
-build/node-addon/fetch.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
-	$(call addon,$(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a -Wl$(comma)--exclude-libs$(comma)ALL,)
+$(NODE_ADDON)/fetch.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
+	$(call addon,$(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a -Wl$(comma)--exclude-libs$(comma)ALL,$(NODE_ADDON_FLAGS))
 
 # Wrong on purpose: with a second libuv inside, and with the libraries inside left visible.
-build/node-addon/second-libuv.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h $(EMBEDDED)/lib/libuvcurl.a
+$(NODE_ADDON)/second-libuv.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h $(EMBEDDED)/lib/libuvcurl.a
 	$(call addon,$(EMBEDDED)/lib/libuvcurl.a -Wl$(comma)--exclude-libs$(comma)ALL -lssl -lcrypto,)
 
-build/node-addon/visible.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
+$(NODE_ADDON)/visible.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
 	$(call addon,$(NODE_BUILD)/node/lib/uvcurl-node/libuvcurl_node.a,)
 
 node: ## uvcurl for addons of Node, installed under build/node-prefix
@@ -312,17 +314,45 @@ bench-quick: setup-bench ## the ratios that matter, in under two minutes once th
 
 NODE_TESTS = $(wildcard c-tests/node/test/*.test.js)
 test-node: node $(EMBEDDED)/lib/libuvcurl.a ## an addon on Node's own loop, against Node's servers and nginx
-	@$(MAKE) -s --no-print-directory build/node-addon/fetch.node build/node-addon/second-libuv.node build/node-addon/visible.node
-	@UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon/fetch.node UVCURL_TEST_PREFIX=$(CURDIR)/$(NODE_PREFIX) \
+	@$(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node $(NODE_ADDON)/second-libuv.node $(NODE_ADDON)/visible.node
+	@UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_PREFIX=$(CURDIR)/$(NODE_PREFIX) \
 	  UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
 	  sh tools/with-servers.sh sh tools/node-suite.sh $(RESULTS)/test-node.count $(NODE_TESTS)
+
+# Node itself frees nothing at its end, so leaks are not looked for.
+test-node-asan: node ## the C of the addon and of uvcurl_node.h under AddressSanitizer
+	@$(MAKE) -s --no-print-directory NODE_ADDON=build/node-addon-asan \
+	  NODE_ADDON_FLAGS='-fsanitize=address -fno-omit-frame-pointer' build/node-addon-asan/fetch.node
+	@UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon-asan/fetch.node ASAN_OPTIONS=detect_leaks=0 \
+	  sh tools/with-servers.sh env LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" sh tools/node-suite.sh \
+	  build/results-asan/test-node-asan.count $(addprefix c-tests/node/test/,request.test.js abort.test.js life.test.js nginx.test.js)
+
+# Not a part of `test`, for each compiles libcurl, and one of them all of rustls.
+NODE_TLS ?= openssl-static rustls
+test-node-tls: ## the same with an OpenSSL or a rustls inside the addon
+	@for tls in $(NODE_TLS); do \
+	  echo "with $$tls" && \
+	  $(MAKE) -s --no-print-directory NODE_BUILD=build/node-$$tls NODE_PREFIX=build/node-prefix-$$tls \
+	    NODE_ADDON=build/node-addon-$$tls NODE_CMAKE_OPTIONS=-DUVCURL_TLS=$$tls build/node-addon-$$tls/fetch.node && \
+	  UVCURL_TEST_TLS=$$tls UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon-$$tls/fetch.node \
+	  sh tools/with-servers.sh sh tools/node-suite.sh build/results-tls/test-node-$$tls.count \
+	    $(addprefix c-tests/node/test/,bindings.test.js request.test.js abort.test.js life.test.js nginx.test.js) || exit 1; \
+	done
 
 # Not a part of `test`: it fetches other versions of Node, 40 MB each.
 NODE_VERSIONS ?= 20 22 24 26
 test-node-versions: node $(EMBEDDED)/lib/libuvcurl.a ## the same addon, not compiled again, on other versions of Node
-	@$(MAKE) -s --no-print-directory build/node-addon/fetch.node build/node-addon/second-libuv.node build/node-addon/visible.node
-	@UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon/fetch.node UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
+	@$(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node $(NODE_ADDON)/second-libuv.node $(NODE_ADDON)/visible.node
+	@UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
 	  sh tools/with-servers.sh sh tools/node-versions.sh build/results-versions $(NODE_VERSIONS)
+
+bench-node: node ## this addon beside undici, fetch and http.request, on one server
+	@$(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node
+	@mkdir -p build/bench-node && [ -d build/bench-node/node_modules/undici ] || \
+	  npm install --silent --prefix build/bench-node undici@7
+	@UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node \
+	  UVCURL_BENCH_UNDICI=$(CURDIR)/build/bench-node/node_modules/undici \
+	  sh tools/with-servers.sh node benches/node/bench.js
 
 # ---- upkeep ----
 
@@ -346,4 +376,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-node-versions cross-check header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean
