@@ -73,8 +73,10 @@ install: setup-cmake ## install under PREFIX (and DESTDIR): MODE=embedded, the d
 	@cmake --install $(INSTALL_BUILD) >$(INSTALL_BUILD).log || { cat $(INSTALL_BUILD).log; exit 1; }
 	@echo "installed uvcurl ($(MODE)) under $(DESTDIR)$(PREFIX)"
 
-# Two builds on the machine's libraries, for a package manager's directories differ from those of an archive.
-PACKAGE_OPTIONS = -DCMAKE_BUILD_TYPE=Release -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/host-target
+# Two builds, for a package manager's directories differ from those of an archive.
+# One directory for all builds on the machine's libraries: cargo then compiles the crates once.
+HOST_OPTIONS = -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/host-target
+PACKAGE_OPTIONS = -DCMAKE_BUILD_TYPE=Release $(HOST_OPTIONS)
 packages: ## .deb and .tar.gz, into build/packages
 	@mkdir -p build/packages && rm -f build/packages/*
 	@sh tools/setup.sh cmake-host
@@ -95,9 +97,51 @@ packages: ## .deb and .tar.gz, into build/packages
 uninstall: ## remove what install has installed
 	@cmake --build $(INSTALL_BUILD) --target uninstall >/dev/null
 
+# ---- addons of Node ----
+
+NODE_BUILD = build/node
+NODE_PREFIX = build/node-prefix
+NODE_ADDON = build/node-addon
+NODE_ADDON_FLAGS =
+NODE_CMAKE_OPTIONS =
+
+$(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a: $(RUST_SOURCES) tools/embedded.pl CMakeLists.txt $(wildcard cmake/*.cmake*)
+	@echo "building libuvcurl_node.a on the libuv of Node, with libcurl inside"
+	@mkdir -p build
+	@{ cmake -S . -B $(NODE_BUILD) -DUVCURL_NODE=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_LIBDIR=lib \
+	  "-DCMAKE_INSTALL_PREFIX=$(CURDIR)/$(NODE_PREFIX)" -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/node-target $(NODE_CMAKE_OPTIONS) && \
+	  cmake --build $(NODE_BUILD); } >build/node.log 2>&1 || { cat build/node.log; exit 1; }
+	@rm -rf $(NODE_PREFIX) && cmake --install $(NODE_BUILD) >build/node.log || { cat build/node.log; exit 1; }
+	@touch $@
+
+$(NODE_PREFIX)/include/uvcurl_node.h: include/uvcurl_node.h $(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a
+	@cp $< $@
+
+comma = ,
+define addon # libraries, more flags
+@mkdir -p $(@D)
+@echo "compiling $(@F)"
+@$(CC) -shared -fPIC -std=gnu11 -O2 -g $(WARNINGS) $(2) -I$(NODE_PREFIX)/include -isystem $(NODE_PREFIX)/include/uvcurl-node \
+  -isystem $$(node -p "path.resolve(process.execPath, '../../include/node')") $< $(1) -lm -ldl -o $@
+endef
+
+$(NODE_ADDON)/fetch.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
+	$(call addon,$(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a -Wl$(comma)--exclude-libs$(comma)ALL,$(NODE_ADDON_FLAGS))
+
+# Wrong on purpose: with a second libuv inside, and with the libraries inside left visible.
+$(NODE_ADDON)/second-libuv.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h $(EMBEDDED)/lib/libuvcurl.a
+	$(call addon,$(EMBEDDED)/lib/libuvcurl.a -Wl$(comma)--exclude-libs$(comma)ALL -lssl -lcrypto,)
+
+$(NODE_ADDON)/visible.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
+	$(call addon,$(NODE_BUILD)/node/lib/uvcurl-node/libuvcurl_node.a,)
+
+node: ## uvcurl for addons of Node, installed under build/node-prefix
+	@sh tools/setup.sh cmake-node
+	@$(MAKE) -s --no-print-directory $(NODE_PREFIX)/include/uvcurl_node.h
+
 # ---- tests ----
 
-TESTS = test-rust test-c matrix-corners test-asan test-valgrind test-consumers
+TESTS = test-rust test-c test-untouched test-host matrix-corners test-asan test-valgrind test-consumers test-node
 
 test: setup ## every test; the last line counts them
 	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)
@@ -147,6 +191,11 @@ test-c: $(EMBEDDED)/lib/libuvcurl.a ## the C interface, from C, C++ and sh, agai
 	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --result $(RESULTS)/test-c.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS)) $(SH_TESTS)
 
+test-untouched: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under UVCURL_EASY_UNTOUCHED
+	@$(MAKE) --no-print-directory $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
+	@UVCURL_TEST_UNTOUCHED=1 sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) \
+	  --result $(RESULTS)/test-untouched.count $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
+
 # Separate target directory, for the flags differ. zlib from source, so that it is instrumented too.
 $(EMBEDDED_ASAN)/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl
 	@echo "building libuvcurl.a under AddressSanitizer"
@@ -170,6 +219,16 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
 
+# ---- on the machine's libuv and libcurl ----
+
+test-host: ## the C suite on the libuv and libcurl of the system
+	@echo "building the C suite on the libuv and libcurl of the system"
+	@mkdir -p build && { cmake -S . -B build/dev $(HOST_OPTIONS) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DUVCURL_BUILD_TESTS=ON -DUVCURL_BUILD_EXAMPLES=ON && cmake --build build/dev -j$(JOBS); } \
+	  >build/test-host.log 2>&1 || { cat build/test-host.log; exit 1; }
+	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --result $(RESULTS)/test-host.count \
+	  $(addprefix build/dev/c-tests/,$(C_TESTS) $(CXX_TESTS))
+
 # ---- programs of others ----
 
 HOST = build/consumers/host
@@ -180,7 +239,7 @@ EMBEDDED_SO = build/consumers/embedded/libuvcurl.so.0
 $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc: $(RUST_SOURCES) CMakeLists.txt $(wildcard cmake/*)
 	@echo "building libuvcurl on the libuv and libcurl of the system"
 	@mkdir -p $(HOST) && rm -rf $(HOST_PREFIX)
-	@{ cmake -S . -B $(HOST) -DCMAKE_INSTALL_LIBDIR=lib && cmake --build $(HOST) && \
+	@{ cmake -S . -B $(HOST) $(HOST_OPTIONS) -DCMAKE_INSTALL_LIBDIR=lib && cmake --build $(HOST) && \
 	  cmake --install $(HOST) --prefix $(HOST_PREFIX); } >$(HOST).log 2>&1 || { cat $(HOST).log; exit 1; }
 
 # After the archive: the two builds share what cargo has compiled.
@@ -251,6 +310,50 @@ bench-quick: setup-bench ## the ratios that matter, in under two minutes once th
 	@$(MAKE) --no-print-directory bench-programs
 	@perl benches/run.pl --quick
 
+# ---- tests of addons ----
+
+NODE_TESTS = $(wildcard c-tests/node/test/*.test.js)
+test-node: node $(EMBEDDED)/lib/libuvcurl.a ## an addon on Node's own loop, against Node's servers and nginx
+	@$(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node $(NODE_ADDON)/second-libuv.node $(NODE_ADDON)/visible.node
+	@UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_PREFIX=$(CURDIR)/$(NODE_PREFIX) \
+	  UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
+	  sh tools/with-servers.sh sh tools/node-suite.sh $(RESULTS)/test-node.count $(NODE_TESTS)
+
+# Node itself frees nothing at its end, so leaks are not looked for.
+test-node-asan: node ## the C of the addon and of uvcurl_node.h under AddressSanitizer
+	@$(MAKE) -s --no-print-directory NODE_ADDON=build/node-addon-asan \
+	  NODE_ADDON_FLAGS='-fsanitize=address -fno-omit-frame-pointer' build/node-addon-asan/fetch.node
+	@UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon-asan/fetch.node ASAN_OPTIONS=detect_leaks=0 \
+	  sh tools/with-servers.sh env LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" sh tools/node-suite.sh \
+	  build/results-asan/test-node-asan.count $(addprefix c-tests/node/test/,request.test.js abort.test.js life.test.js nginx.test.js)
+
+# Not a part of `test`, for each compiles libcurl, and one of them all of rustls.
+NODE_TLS ?= openssl-static rustls
+test-node-tls: ## the same with an OpenSSL or a rustls inside the addon
+	@for tls in $(NODE_TLS); do \
+	  echo "with $$tls" && \
+	  $(MAKE) -s --no-print-directory NODE_BUILD=build/node-$$tls NODE_PREFIX=build/node-prefix-$$tls \
+	    NODE_ADDON=build/node-addon-$$tls NODE_CMAKE_OPTIONS=-DUVCURL_TLS=$$tls build/node-addon-$$tls/fetch.node && \
+	  UVCURL_TEST_TLS=$$tls UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon-$$tls/fetch.node \
+	  sh tools/with-servers.sh sh tools/node-suite.sh build/results-tls/test-node-$$tls.count \
+	    $(addprefix c-tests/node/test/,bindings.test.js request.test.js abort.test.js life.test.js nginx.test.js) || exit 1; \
+	done
+
+# Not a part of `test`: it fetches other versions of Node, 40 MB each.
+NODE_VERSIONS ?= 20 22 24 26
+test-node-versions: node $(EMBEDDED)/lib/libuvcurl.a ## the same addon, not compiled again, on other versions of Node
+	@$(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node $(NODE_ADDON)/second-libuv.node $(NODE_ADDON)/visible.node
+	@UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
+	  sh tools/with-servers.sh sh tools/node-versions.sh build/results-versions $(NODE_VERSIONS)
+
+bench-node: node ## this addon beside undici, fetch and http.request, on one server
+	@$(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node
+	@mkdir -p build/bench-node && [ -d build/bench-node/node_modules/undici ] || \
+	  npm install --silent --prefix build/bench-node undici@7
+	@UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node \
+	  UVCURL_BENCH_UNDICI=$(CURDIR)/build/bench-node/node_modules/undici \
+	  sh tools/with-servers.sh node benches/node/bench.js
+
 # ---- upkeep ----
 
 header: ## write include/uvcurl.h from the sources
@@ -263,7 +366,7 @@ lint: ## formatting, clippy
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
 	@if command -v clang-format-14 >/dev/null 2>&1; then \
-	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.cpp c-tests/*/*.h examples/*.c examples/*.h \
+	  clang-format-14 --dry-run -Werror c-tests/*.c c-tests/*.cpp c-tests/*/*.c c-tests/*/*.cpp c-tests/*/*.h include/uvcurl_node.h examples/*.c examples/*.h \
 	    benches/*.c benches/*.h; \
 	else echo "clang-format-14 is not installed: C sources not checked"; fi
 
@@ -273,4 +376,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo install packages uninstall test $(TESTS) test-clean-root cross-check header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean

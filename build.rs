@@ -1,8 +1,8 @@
 //! Proves which libuv and libcurl the library is being built on, and names the shared library.
 //!
-//! The choice itself is made before this script runs: by the cargo features (embedded mode) or by what pkg-config
-//! finds (host mode). Two copies of either library in one process are undefined behaviour, so a wrong choice must end
-//! the build, not the program that links it.
+//! The choice itself is made before this script runs: by the cargo features (embedded mode, and the libcurl of node
+//! mode) or by what pkg-config and CMake find (host mode, and the libuv of node mode). Two copies of either library in
+//! one process are undefined behaviour, so a wrong choice must end the build, not the program that links it.
 
 use std::env;
 use std::path::Path;
@@ -17,8 +17,29 @@ fn main() {
     let host_uv = Path::new(&uv_include).is_absolute();
     let host_curl = env::var_os("DEP_CURL_STATIC").is_none();
     let embedded = env::var_os("CARGO_FEATURE_BUNDLED").is_some();
+    let node = env::var_os("CARGO_FEATURE_NODE").is_some()
+        || env::var_os("CARGO_FEATURE_NODE_RUSTLS").is_some();
 
-    if embedded {
+    if node {
+        if embedded {
+            fail(
+                "the features `node` and `embedded` exclude each other: a second libuv inside an addon cannot run on \
+                 Node's loop; add --no-default-features",
+            );
+        }
+        if !host_uv {
+            fail(
+                "the feature `node` takes Node's libuv, but libuv-sys2 compiled one of its own; build with CMake and \
+                 -DUVCURL_NODE=ON, which overrides its build script",
+            );
+        }
+        if host_curl {
+            fail(
+                "the feature `node` has a libcurl inside, but curl-sys linked one of the system, whose OpenSSL would \
+                 be half replaced by Node's; remove the [target.*.curl] override from the cargo configuration",
+            );
+        }
+    } else if embedded {
         if host_uv {
             fail(&format!(
                 "embedded mode was asked for, but libuv-sys2 uses the libuv in {uv_include}; remove the [target.*.uv] \
@@ -54,7 +75,7 @@ fn main() {
 
     // A libcurl inside the library cannot be searched at run time for functions that the oldest one lacks.
     println!("cargo:rustc-check-cfg=cfg(has_multi_get_offt)");
-    if embedded && embedded_libcurl() >= 0x081000 {
+    if (embedded || node) && embedded_libcurl() >= 0x081000 {
         println!("cargo:rustc-cfg=has_multi_get_offt");
     }
 

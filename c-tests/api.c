@@ -1,6 +1,6 @@
 /* What the functions answer: bad input, wrong states, wrong threads, a closing driver; and what
  * they leave of the easy handle. Promises 8 to 10. */
-/* link: -Wl,--wrap=curl_easy_setopt */
+/* link: -Wl,--wrap=curl_easy_setopt,--wrap=uv_version,--wrap=curl_version_info */
 #include "fixture.h"
 
 #include <pthread.h>
@@ -321,13 +321,16 @@ TEST(options) {
   fixture f;
   fixture_open(&f);
   CHECK_INT(uvcurl_set(f.uc, 0, 0), UV_ENOTSUP);
-  CHECK_INT(uvcurl_set(f.uc, 2, 0), UV_ENOTSUP);
+  CHECK_INT(uvcurl_set(f.uc, 3, 0), UV_ENOTSUP);
   CHECK_INT(uvcurl_set(f.uc, -1, 1), UV_ENOTSUP);
   CHECK_INT(uvcurl_set(f.uc, 0x7fffffff, 1), UV_ENOTSUP);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, 2), UV_EINVAL);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, -1), UV_EINVAL);
   if (sizeof(long) > sizeof(int))
     CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, (long)0x100000001LL), UV_EINVAL);
+  CHECK_INT(uvcurl_set(f.uc, UVCURL_MAXCONNECTS, -1), UV_EINVAL);
+  CHECK_INT(uvcurl_set(f.uc, UVCURL_MAXCONNECTS, 5), 0);
+  CHECK_INT(uvcurl_set(f.uc, UVCURL_MAXCONNECTS, 0), 0);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, 1), 0);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, 1), 0);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, 0), 0);
@@ -603,7 +606,7 @@ TEST(texts_of_numbers_nobody_knows) {
                                 -1000,
                                 -9999,
                                 -10000,
-                                -10006,
+                                -10998,
                                 -0x7fffffff - 1};
   for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
     const char *name = uvcurl_err_name(unknown[i]);
@@ -714,6 +717,56 @@ TEST(another_libcurl) {
   uvcurl_close(uc, NULL, NULL);
   CHECK_INT(uv_run(&loop, UV_RUN_DEFAULT), 0);
   CHECK_INT(uv_loop_close(&loop), 0);
+}
+
+/* S58: whatever the library was compiled on, another may be loaded. */
+static unsigned old_libuv, old_libcurl;
+
+unsigned __real_uv_version(void);
+unsigned __wrap_uv_version(void);
+unsigned __wrap_uv_version(void) {
+  return old_libuv ? old_libuv : __real_uv_version();
+}
+
+curl_version_info_data *__real_curl_version_info(CURLversion version);
+curl_version_info_data *__wrap_curl_version_info(CURLversion version);
+curl_version_info_data *__wrap_curl_version_info(CURLversion version) {
+  static curl_version_info_data old;
+  if (old_libcurl == 0)
+    return __real_curl_version_info(version);
+  old = *__real_curl_version_info(version);
+  old.version_num = old_libcurl;
+  return &old;
+}
+
+static void new_gives(int status) {
+  uv_loop_t loop;
+  uvcurl_t *uc = NULL;
+  CHECK_INT(uv_loop_init(&loop), 0);
+  CHECK_INT(uvcurl_new(&loop, &uc), status);
+  CHECK_INT(uc != NULL, status == 0);
+  uvcurl_close(uc, NULL, NULL);
+  CHECK_INT(uv_run(&loop, UV_RUN_DEFAULT), 0);
+  CHECK_INT(uv_loop_close(&loop), 0);
+}
+
+TEST(libuv_too_old) {
+  old_libuv = 0x012bff;
+  new_gives(UVCURL_E_LIBUV_TOO_OLD);
+  CHECK(strstr(uvcurl_strerror(UVCURL_E_LIBUV_TOO_OLD), "1.44") != NULL);
+  old_libuv = 0x012c00;
+  new_gives(0);
+}
+
+TEST(libcurl_too_old) {
+  old_libcurl = 0x0753ff;
+  new_gives(UVCURL_E_LIBCURL_TOO_OLD);
+  CHECK(strstr(uvcurl_strerror(UVCURL_E_LIBCURL_TOO_OLD), "7.84") != NULL);
+}
+
+TEST(libcurl_just_new_enough) {
+  old_libcurl = 0x075400;
+  new_gives(0);
 }
 
 TEST(new_without_the_macro) {
@@ -838,6 +891,7 @@ static void nothing_is_set(transfer *t) {
 /* Promise 8: what is set in flight, and that it is gone when the host gets the handle back. */
 TEST(what_is_set_and_taken_back) {
   fixture f;
+  fixture_need_options();
   fixture_open(&f);
   transfer *t = transfer_new(&f, "/bytes/10");
   t->on_done = nothing_is_set;
@@ -1013,8 +1067,9 @@ TEST_MAIN(T(null_driver), T(null_arguments), T(new_writes_nothing_on_failure),
           T(made_here_run_elsewhere), T(made_here_first_used_elsewhere),
           T(made_here_closed_elsewhere), T(texts_of_statuses), T(texts_of_numbers_nobody_knows),
           T(names_of_all_curl_codes), T(version), T(warning_about_libcurl), T(another_libuv),
-          T(another_libcurl), T(new_without_the_macro), T(url_unsupported), T(url_malformed),
-          T(url_missing), T(url_refused_among_others), T(host_options_survive),
-          T(what_is_set_and_taken_back), T(untouched_sets_nothing),
-          T(untouched_keeps_the_hosts_closesocket), T(easy_perform_afterwards),
-          T(duplicate_of_a_handle_in_flight), T(connection_outlives_the_driver))
+          T(another_libcurl), T(libuv_too_old), T(libcurl_too_old), T(libcurl_just_new_enough),
+          T(new_without_the_macro), T(url_unsupported), T(url_malformed), T(url_missing),
+          T(url_refused_among_others), T(host_options_survive), T(what_is_set_and_taken_back),
+          T(untouched_sets_nothing), T(untouched_keeps_the_hosts_closesocket),
+          T(easy_perform_afterwards), T(duplicate_of_a_handle_in_flight),
+          T(connection_outlives_the_driver))

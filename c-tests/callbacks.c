@@ -198,16 +198,19 @@ static void fire(void) {
   CHECK_INT(s.paused->received, received);
 }
 
+/* From 8.9 to 8.14 a pause that was not the write callback's own answer does not keep libcurl from
+ * handing on what it next reads. */
+static int pauses_leak(void) {
+  return curl_number() >= 0x080900 && curl_number() < 0x080f00;
+}
+
 static size_t self_writes(transfer *t, const char *data, size_t n) {
   (void)t;
   (void)data;
   if (s.kind == WRITE)
     fire();
-  /* From 8.10 to 8.14 libcurl looks at a pause from before the answer only when it has read some.
-   */
-  int late = curl_number() >= 0x080a00 && curl_number() < 0x080f00 && t->received == 0;
   /* What libcurl is at it gets to finish, and no more than that. */
-  if (s.fired && s.action == PAUSE_SELF && !s.resumed && !late)
+  if (s.fired && s.action == PAUSE_SELF && !s.resumed && !(pauses_leak() && t->received == 0))
     CHECK_MSG(turns == s.turn_of_pause, "a paused transfer goes on");
   return n;
 }
@@ -999,7 +1002,8 @@ static void end_timer(uv_timer_t *timer) {
 static void resume_on_timer(uv_timer_t *timer) {
   transfer *t = timer->data;
   CHECK_INT(t->done, 0);
-  CHECK_INT(t->received, 0);
+  if (!pauses_leak())
+    CHECK_INT(t->received, 0);
   CHECK_INT(transfer_pause(t->f, t, CURLPAUSE_CONT), 0);
   CHECK_INT(t->done, 0);
 }
@@ -1087,7 +1091,8 @@ TEST(pause_before_connect) {
   fixture f;
   uv_timer_t timer;
   fixture_open(&f);
-  transfer *t = transfer_new(&f, "/bytes/1000");
+  /* Not so fast that connection and answer are one step. */
+  transfer *t = transfer_new(&f, "/delay/10/1000");
   CHECK_INT(transfer_start(&f, t), 0);
   CHECK_INT(transfer_pause(&f, t, CURLPAUSE_RECV), 0);
   after_unreferenced(&f, &timer, resume_on_timer, t);

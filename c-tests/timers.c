@@ -379,7 +379,8 @@ TEST(no_timer_without_transfers) {
   fixture_after(&f, 50, nothing, NULL);
   fixture_run(&f);
   CHECK_INT(actions, 0);
-  CHECK_BETWEEN(turns, 1, 3);
+  /* One of them for poll handles that are closed after their transfer. */
+  CHECK_BETWEEN(turns, 1, 4);
   transfer_free(t);
   close_loop(&f);
 }
@@ -409,7 +410,8 @@ TEST(keep_alive_requests_cost_no_millisecond) {
   CHECK_INT(server_count(f.server, SERVER_ACCEPTED), 1);
   CHECK_INT(server_count(f.server, SERVER_REQUESTS), count);
   CHECK_BETWEEN(short_timers, 0, count / 20);
-  CHECK_BETWEEN(turns, count, 5 * count);
+  /* 7.85 may do the first in the turn of its start. */
+  CHECK_BETWEEN(turns, count - 1, 5 * count);
   CHECK_BETWEEN(actions, count, 4 * count);
   transfer_free(t);
   close_loop(&f);

@@ -65,6 +65,11 @@ if(NOT curl_include OR NOT EXISTS "${curl_include}/curl/curlver.h")
                       "Ubuntu: libcurl4-openssl-dev)")
 endif()
 
+if(EXISTS "${uv_include}/node_api.h" AND EXISTS "${uv_include}/node_version.h")
+  message(FATAL_ERROR "${uv_include}/uv.h is Node's, and the libcurl is the system's (${curl_include}), which would run half on "
+                      "its own OpenSSL and half on Node's inside an addon: build with -DUVCURL_NODE=ON")
+endif()
+
 set(uv_version)
 file(STRINGS "${uv_include}/uv/version.h" lines REGEX "^#define UV_VERSION_(MAJOR|MINOR|PATCH) ")
 foreach(line ${lines})
@@ -214,7 +219,7 @@ Libs:
 ")
   string(SHA256 hash "${pc}")
   string(SUBSTRING "${hash}" 0 16 hash)
-  set(shim "${PROJECT_BINARY_DIR}/pkgconfig-${hash}")
+  set(shim "${uvcurl_cargo_dir}/uvcurl/${hash}")
   file(WRITE "${shim}/libuv.pc" "${pc}")
   set(path "${shim}")
   if(NOT "$ENV{PKG_CONFIG_PATH}" STREQUAL "")
@@ -227,7 +232,7 @@ endif()
 
 string(SHA256 hash "${config}")
 string(SUBSTRING "${hash}" 0 16 hash)
-set(cargo_config "${PROJECT_BINARY_DIR}/cargo-${hash}.toml")
+set(cargo_config "${uvcurl_cargo_dir}/uvcurl/${hash}.toml")
 file(WRITE "${cargo_config}" "${config}")
 
 add_custom_command(

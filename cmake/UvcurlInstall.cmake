@@ -1,24 +1,45 @@
 # lib/, include/, lib/pkgconfig/uvcurl.pc, lib/cmake/uvcurl/; all of it can be moved to another prefix afterwards.
 include(CMakePackageConfigHelpers)
 
-install(TARGETS ${uvcurl_targets} EXPORT uvcurlTargets
-        LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT runtime NAMELINK_COMPONENT development
-        ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT development)
-install(FILES include/uvcurl.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT development)
-install(FILES LICENSE LICENSE-MIT LICENSE-APACHE DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT runtime)
-if(UVCURL_EMBEDDED)
-  install(DIRECTORY "${PROJECT_BINARY_DIR}/embedded/include/uvcurl-embedded" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
-          COMPONENT development)
-endif()
-
 set(package "${CMAKE_INSTALL_LIBDIR}/cmake/uvcurl")
-install(EXPORT uvcurlTargets NAMESPACE uvcurl:: DESTINATION "${package}" COMPONENT development)
 configure_package_config_file(cmake/uvcurlConfig.cmake.in "${PROJECT_BINARY_DIR}/uvcurlConfig.cmake"
                               INSTALL_DESTINATION "${package}" NO_SET_AND_CHECK_MACRO)
 # Before 1.0 a minor version may break programs.
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/uvcurlConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
 install(FILES "${PROJECT_BINARY_DIR}/uvcurlConfig.cmake" "${PROJECT_BINARY_DIR}/uvcurlConfigVersion.cmake"
-              cmake/UvcurlDependencies.cmake DESTINATION "${package}" COMPONENT development)
+        DESTINATION "${package}" COMPONENT development)
+install(FILES include/uvcurl.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT development)
+install(FILES LICENSE LICENSE-MIT LICENSE-APACHE DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT runtime)
+if(uvcurl_top_level)
+  add_custom_target(
+    uninstall
+    COMMAND "${CMAKE_COMMAND}" "-Dmanifest=${PROJECT_BINARY_DIR}/install_manifest.txt" -P
+            "${PROJECT_SOURCE_DIR}/cmake/uninstall.cmake"
+    VERBATIM)
+endif()
+
+if(UVCURL_NODE)
+  install(TARGETS uvcurl_node EXPORT uvcurlNodeTargets ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}/uvcurl-node")
+  install(FILES include/uvcurl_node.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+  install(DIRECTORY "${PROJECT_BINARY_DIR}/node/include/uvcurl-node" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+  install(EXPORT uvcurlNodeTargets NAMESPACE uvcurl:: DESTINATION "${package}")
+  install(FILES cmake/UvcurlNodePackage.cmake cmake/UvcurlNodeHeaders.cmake cmake/UvcurlNodeCheck.cmake
+          DESTINATION "${package}")
+  return()
+endif()
+
+install(TARGETS ${uvcurl_targets} EXPORT uvcurlTargets
+        LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT runtime NAMELINK_COMPONENT development
+        ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT development)
+if(UVCURL_EMBEDDED)
+  install(DIRECTORY "${PROJECT_BINARY_DIR}/embedded/include/uvcurl-embedded" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
+          COMPONENT development)
+endif()
+
+install(EXPORT uvcurlTargets NAMESPACE uvcurl:: DESTINATION "${package}" COMPONENT development)
+configure_file(cmake/UvcurlProgramPackage.cmake.in "${PROJECT_BINARY_DIR}/UvcurlProgramPackage.cmake" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/UvcurlProgramPackage.cmake" cmake/UvcurlDependencies.cmake DESTINATION "${package}"
+        COMPONENT development)
 
 # The way from uvcurl.pc to the prefix, which may be moved; a directory that is absolute by choice stays where it is.
 set(pc_libdir "\${prefix}/${CMAKE_INSTALL_LIBDIR}")
@@ -44,11 +65,3 @@ else()
 endif()
 configure_file(cmake/uvcurl.pc.in "${PROJECT_BINARY_DIR}/uvcurl.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/uvcurl.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT development)
-
-if(uvcurl_top_level)
-  add_custom_target(
-    uninstall
-    COMMAND "${CMAKE_COMMAND}" "-Dmanifest=${PROJECT_BINARY_DIR}/install_manifest.txt" -P
-            "${PROJECT_SOURCE_DIR}/cmake/uninstall.cmake"
-    VERBATIM)
-endif()

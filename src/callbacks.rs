@@ -115,6 +115,20 @@ pub(crate) fn register(driver: *const Driver) -> Result<(), c_int> {
     Ok(())
 }
 
+/// Makes the other drivers of this thread give up a socket that idles in their pools: a pool they share has given it to
+/// `driver`.
+pub(crate) fn release_elsewhere(driver: *const Driver, socket: Socket) {
+    let here = current_thread();
+    let live = live();
+    let others = live
+        .iter()
+        .filter(|entry| entry.thread == here && entry.driver != driver as usize);
+    for entry in others {
+        // SAFETY: an entry goes before its driver does, and drivers of this thread go on this thread.
+        unsafe { (*(entry.driver as *const Driver)).release_idle(socket) };
+    }
+}
+
 /// Runs `body`; a panic, which would be a bug of ours, ends here.
 pub(crate) fn guard<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
@@ -159,7 +173,7 @@ pub(crate) unsafe extern "C" fn kicked(handle: *mut uv::uv_idle_t) {
     guard((), || {
         // SAFETY: as in `socket_ready`.
         let frame = unsafe { Frame::of_loop(sys::owner(handle.cast()).0) };
-        guard_driver(&frame, (), Driver::kicked);
+        guard_driver(&frame, (), Driver::turned);
     });
 }
 

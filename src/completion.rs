@@ -10,30 +10,33 @@ use crate::driver::{Driver, Phase};
 use crate::sys::Easy;
 
 impl Driver {
-    /// Reads every message there is and lets libcurl let go of those transfers. `true`: there were some.
-    pub(crate) fn drain(&self) -> bool {
-        let mut any = false;
+    /// Reads every message there is and lets libcurl let go of those transfers.
+    pub(crate) fn drain(&self) {
+        let Some(first) = self.multi.next_done() else {
+            return;
+        };
         let mut messages = std::mem::take(&mut *self.messages.borrow_mut());
-        while let Some(message) = self.multi.next_done() {
-            any = true;
+        let mut next = Some(first);
+        while let Some(message) = next {
             if messages.try_reserve(1).is_err() {
                 // The message is read and cannot be kept: act on it now, at the price of the search.
                 self.finish(message);
             } else {
                 messages.push(message);
             }
+            next = self.multi.next_done();
         }
         for message in messages.drain(..) {
             self.finish(message);
         }
         *self.messages.borrow_mut() = messages;
-        any
     }
 
     fn finish(&self, (easy, status): (Easy, c_int)) {
         // A handle the host has added to the multi handle by itself is not ours to remove.
-        if self.transfers.borrow_mut().ending(easy, status) {
-            self.let_go(easy);
+        let settled = self.transfers.borrow_mut().ending(easy, status);
+        if let Some(added) = settled {
+            self.part(easy, added);
         }
     }
 

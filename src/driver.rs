@@ -14,6 +14,7 @@ use libc::c_int;
 
 use crate::error;
 use crate::pending::{self, Pending};
+use crate::pool::Pool;
 use crate::quirks::Bugs;
 use crate::socket::{Sockets, LOOK_BROKEN_MS, LOOK_MS};
 use crate::sys::{
@@ -87,6 +88,8 @@ pub(crate) struct Driver {
     pub(crate) messages: RefCell<Vec<(Easy, c_int)>>,
     referenced: Cell<bool>,
     held: Cell<bool>,
+    /// The idle handle is to run before the loop polls.
+    turn_watched: Cell<bool>,
     /// The wait the look timer was started for; 0: it is stopped.
     looking: Cell<u64>,
     /// There were more silent sockets than one turn looks at.
@@ -96,6 +99,7 @@ pub(crate) struct Driver {
     /// Calls for 0 ms since a socket was ready or the host asked for something.
     hurries: Cell<u32>,
     settings: Cell<Settings>,
+    pool: Pool,
     /// A bug of ours was contained: transfers fail, and no more are taken.
     failed: Cell<bool>,
     /// The close callback that is due comes after those of handles that the host has closed.
@@ -123,12 +127,14 @@ impl Driver {
             messages: RefCell::default(),
             referenced: Cell::new(true),
             held: Cell::new(false),
+            turn_watched: Cell::new(false),
             looking: Cell::new(0),
             more_silent: Cell::new(false),
             pending: Pending::default(),
             bugs: Bugs::of(sys::libcurl()),
             hurries: Cell::new(0),
             settings: Cell::new(Settings { untouched: false }),
+            pool: Pool::default(),
             failed: Cell::new(false),
             last_round: Cell::new(false),
         }
@@ -320,6 +326,16 @@ impl Driver {
         Ok(())
     }
 
+    /// How many connections libcurl may keep; `None`: as many as follow from what is in flight.
+    pub(crate) fn set_max_connects(&self, fixed: Option<usize>) -> Result<(), c_int> {
+        self.must_be_open()?;
+        self.pool.fix(fixed);
+        if !self.inside_libcurl() {
+            self.after_host();
+        }
+        Ok(())
+    }
+
     pub(crate) fn active(&self) -> usize {
         self.transfers.borrow().active()
     }
@@ -375,6 +391,10 @@ impl Driver {
 
     /// A poll handle reports. `status` below 0: libuv has stopped the handle.
     pub(crate) fn socket_ready(&self, socket: Socket, poll: usize, status: c_int, events: Events) {
+        self.in_turn(|| self.socket_event(socket, poll, status, events));
+    }
+
+    fn socket_event(&self, socket: Socket, poll: usize, status: c_int, events: Events) {
         if status < 0 {
             if !self.sockets.borrow_mut().failed(socket, poll, status) {
                 return;
@@ -412,11 +432,16 @@ impl Driver {
             }
             deadline
         });
+        self.in_turn(|| self.timer_event(deadline));
+    }
+
+    fn timer_event(&self, deadline: Option<bool>) {
         match deadline {
-            Some(true) => self.kicked(),
+            Some(true) => self.kicked(false),
             Some(false) => {
                 self.looking.set(0);
                 if !self.inside_libcurl() {
+                    self.pool.look(self.transfers.borrow().running());
                     self.look();
                     self.pending.begin(now_ns(), || {
                         let all = self.transfers.borrow().running();
@@ -432,8 +457,30 @@ impl Driver {
         }
     }
 
+    /// The idle handle ran.
+    pub(crate) fn turned(&self) {
+        self.in_turn(|| self.kicked(true));
+        // In any case: also when the host runs the loop inside a callback of libcurl's, this comes before the poll.
+        self.end_turn();
+    }
+
+    fn end_turn(&self) {
+        self.sockets.borrow_mut().end_turn();
+        self.watch_the_turn();
+    }
+
+    /// Does `what` the loop has called for.
+    fn in_turn(&self, what: impl FnOnce()) {
+        // Not when the host runs the loop inside a callback of ours: the outer loop may be about to poll.
+        self.sockets
+            .borrow_mut()
+            .set_turn_will_end(self.frames.get() <= 1);
+        what();
+        self.sockets.borrow_mut().set_turn_will_end(false);
+    }
+
     /// The idle handle ran, or a timer that does the same.
-    pub(crate) fn kicked(&self) {
+    fn kicked(&self, end_turn: bool) {
         if self.inside_libcurl() {
             // The host runs the loop inside a callback of libcurl's: again in the next turn, until libcurl is out.
             self.handles(|h| h.deadline.rest());
@@ -451,6 +498,10 @@ impl Driver {
             self.slow_down();
         }
         self.try_pending();
+        if end_turn {
+            // What was left over before: the host may run the loop in its callbacks.
+            self.end_turn();
+        }
         self.after_loop();
     }
 
@@ -476,10 +527,36 @@ impl Driver {
     pub(crate) fn socket_wanted(&self, easy: Easy, socket: Socket, events: Events) {
         // Multi-handle calls that libcurl makes us by itself, from curl_easy_cleanup of a host that broke the contract
         // for one, come without `enter`; the record is kept in line all the same.
-        let user = self.transfers.borrow().order(easy);
+        let user = match events {
+            Events::NONE => 0,
+            _ => self.transfers.borrow().order(easy),
+        };
         self.sockets
             .borrow_mut()
             .want(&self.uv, (easy, user), socket, events);
+        self.watch_the_turn();
+    }
+
+    /// Finds out which of the sockets announced lately belong to connections that a transfer of ours has opened, for these
+    /// have our close-socket function. A connection that came out of a pool may be somebody else's and have none.
+    fn claim_sockets(&self) {
+        if !self.sockets.borrow().any_fresh() {
+            return;
+        }
+        loop {
+            let next = self.sockets.borrow_mut().take_fresh();
+            let Some((socket, easy, user)) = next else {
+                break;
+            };
+            let ours =
+                !self.settings.get().untouched && self.transfers.borrow().order(easy) == user;
+            let hooked = ours && {
+                let connects = sys::connects(easy);
+                self.transfers.borrow_mut().claim_connect(easy, connects)
+            };
+            self.sockets.borrow_mut().decide(socket, hooked);
+        }
+        self.watch_the_turn();
     }
 
     /// libcurl's timer callback.
@@ -491,6 +568,22 @@ impl Driver {
     /// its socket callback, and a watched descriptor that is closed aborts the process (S16).
     pub(crate) fn socket_closing(&self, socket: Socket) {
         self.sockets.borrow_mut().forget(socket);
+        self.watch_the_turn();
+    }
+
+    /// Another driver of this thread cannot watch `socket`, because a handle on the same loop does.
+    pub(crate) fn release_idle(&self, socket: Socket) {
+        if let Ok(mut sockets) = self.sockets.try_borrow_mut() {
+            sockets.release_idle(socket);
+        }
+    }
+
+    /// Has the idle handle run before the loop polls if poll handles have been left over, see [`Sockets::end_turn`].
+    fn watch_the_turn(&self) {
+        let vacated = self.sockets.borrow().any_vacated();
+        if self.turn_watched.replace(vacated) != vacated {
+            self.handles(|h| h.deadline.set_turn(vacated));
+        }
     }
 
     // ---- the work ----
@@ -509,20 +602,25 @@ impl Driver {
     }
 
     /// Takes a transfer whose status is settled out of libcurl, which makes its report due (promise 2).
-    pub(crate) fn let_go(&self, easy: Easy) {
+    fn let_go(&self, easy: Easy) {
         let state = self.transfers.borrow().state(easy);
         if let Some(State::Ending { added, .. }) = state {
-            if added {
-                let settings = self.settings.get();
-                if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {
-                    self.later(Request::End(easy));
-                    return;
-                }
-                // Any other failure means that libcurl does not have it, which is what was wanted.
-                sys::release(easy, settings);
-            }
-            self.transfers.borrow_mut().ended(easy);
+            self.part(easy, added);
         }
+    }
+
+    /// [`Driver::let_go`] of one that is known to be settled, and to be with libcurl or not.
+    pub(crate) fn part(&self, easy: Easy, added: bool) {
+        if added {
+            let settings = self.settings.get();
+            if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {
+                self.later(Request::End(easy));
+                return;
+            }
+            // Any other failure means that libcurl does not have it, which is what was wanted.
+            sys::release(easy, settings);
+        }
+        self.transfers.borrow_mut().ended(easy);
     }
 
     fn set_pause(&self, easy: Easy, mask: c_int) -> Result<(), c_int> {
@@ -706,8 +804,15 @@ impl Driver {
 
     /// Does what has become possible now that libcurl is off the stack, until nothing is left of it.
     fn catch_up(&self, mut pauses: usize) {
+        if let Some(limit) = self.pool.due(self.transfers.borrow().running()) {
+            if self.enter(|multi| multi.set_max_connects(limit)) == Err(error::RECURSIVE) {
+                // Below a call of the host's own: the next time will do.
+                self.pool.tell_again();
+            }
+        }
         loop {
             let mut again = false;
+            self.claim_sockets();
             // Only those there are now: one may be put back because libcurl turns out to be busy after all.
             let due = self.requests.borrow().len();
             for _ in 0..due {
@@ -721,8 +826,11 @@ impl Driver {
             if self.phase.get() != Phase::Open {
                 return;
             }
-            again |= self.drain();
+            // What has been put back waits for the next turn; what comes in from here on does not.
+            let put_back = (self.requests.borrow().len(), self.close_due.get());
+            self.drain();
             again |= self.end_unwatchable();
+            again |= (self.requests.borrow().len(), self.close_due.get()) != put_back;
             if !again && pauses > 0 {
                 // One at a time: code of the host's may run inside, and ask for more.
                 pauses -= 1;

@@ -14,11 +14,18 @@ pub const UVCURL_E_MULTI: c_int = -10004;
 /// An error inside uvcurl itself was contained; close the driver and report the bug.
 pub const UVCURL_E_INTERNAL: c_int = -10005;
 
+/// The libuv that is loaded is older than 1.44.0.
+pub const UVCURL_E_LIBUV_TOO_OLD: c_int = -10006;
+/// The libcurl that is loaded is older than 7.84.0.
+pub const UVCURL_E_LIBCURL_TOO_OLD: c_int = -10007;
+
 pub(crate) const OK: c_int = 0;
 pub(crate) const ECANCELED: c_int = uv::uv_errno_t_UV_ECANCELED;
 pub(crate) const EINVAL: c_int = uv::uv_errno_t_UV_EINVAL;
 pub(crate) const EALREADY: c_int = uv::uv_errno_t_UV_EALREADY;
 pub(crate) const EBUSY: c_int = uv::uv_errno_t_UV_EBUSY;
+#[cfg(not(test))]
+pub(crate) const EEXIST: c_int = uv::uv_errno_t_UV_EEXIST;
 pub(crate) const ENOENT: c_int = uv::uv_errno_t_UV_ENOENT;
 pub(crate) const ENOMEM: c_int = uv::uv_errno_t_UV_ENOMEM;
 pub(crate) const ENOTSUP: c_int = uv::uv_errno_t_UV_ENOTSUP;
@@ -52,6 +59,16 @@ const OWN: &[(c_int, &std::ffi::CStr, &std::ffi::CStr)] = &[
         UVCURL_E_INTERNAL,
         c"UVCURL_E_INTERNAL",
         c"an error inside uvcurl was contained; please report it",
+    ),
+    (
+        UVCURL_E_LIBUV_TOO_OLD,
+        c"UVCURL_E_LIBUV_TOO_OLD",
+        c"the libuv that is loaded is older than 1.44.0, which uvcurl needs",
+    ),
+    (
+        UVCURL_E_LIBCURL_TOO_OLD,
+        c"UVCURL_E_LIBCURL_TOO_OLD",
+        c"the libcurl that is loaded is older than 7.84.0, which uvcurl needs",
     ),
 ];
 

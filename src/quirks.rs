@@ -35,10 +35,12 @@ pub(crate) mod since {
     pub(crate) const PENDING_SERVED: u32 = 0x08_08_00;
     /// `curl_multi_get_offt`.
     #[cfg_attr(
-        feature = "bundled",
+        feature = "bundled-curl",
         allow(dead_code, reason = "build.rs looks at the libcurl inside")
     )]
     pub(crate) const GET_OFFT: u32 = 0x08_10_00;
+    /// The descriptor by which lookups report lives as long as the multi handle.
+    pub(crate) const WAKEUP_ANNOUNCED: u32 = 0x08_14_00;
     /// CURLMOPT_QUICK_EXIT, and lookups that no transfer's end waits for.
     pub(crate) const MULTI_QUICK_EXIT: u32 = 0x08_14_00;
 }

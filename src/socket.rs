@@ -2,11 +2,15 @@
 //!
 //! The table is indexed by descriptor: descriptors are small numbers, and `curl_multi_assign`, libcurl's own way to keep
 //! such a record, loses it at REMOVE and fails during cleanup (S19, S28).
+//!
+//! Starting and stopping a poll handle costs system calls, so it is done as rarely as safety allows. A handle stays armed
+//! while its connection idles in libcurl's pool, if the close-socket function is certain to tell before the descriptor is
+//! closed; and one that has been stopped serves the next socket of its number, if that comes in the same turn.
 
 use libc::c_int;
 
 use crate::error;
-use crate::sys::{stays_ready, Easy, Events, Loop, Poll, Socket};
+use crate::sys::{self, stays_ready, Easy, Events, Loop, Poll, Socket};
 
 /// How often sockets that show no sign of life are looked at: libcurl has timeouts that in socket mode nothing else makes
 /// it check, the default connect timeout of 300 s among them (R20).
@@ -20,12 +24,34 @@ const MAX_ERRORS: u32 = 64;
 /// Events in a row without a word of libcurl's after which it is asked whether the socket is still ready.
 const MAX_EVENTS: u32 = 64;
 
+/// How long a poll handle may stay on a socket that libcurl does not want for now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Keep {
+    /// Not at all: the descriptor may be closed without a word as soon as libcurl does not want it (R2).
+    No,
+    /// Until the close-socket function is called: the connection was opened by a transfer of ours and has it.
+    Hooked,
+    /// As long as the multi handle lives: libcurl's own wake-up descriptor.
+    Internal,
+}
+
+/// Whether a stopped poll handle may be started for another socket of the same number. On Windows an operation on the old
+/// socket may still be under way, and would be taken for the new one's.
+const REUSE: bool = cfg!(unix);
+
 struct Record {
-    /// What libcurl asked for last.
+    /// What libcurl asked for last; `NONE` while nobody wants the socket, as when its connection idles in the pool.
     wanted: Events,
     /// What the poll handle is started for; `NONE` after libuv stopped it with an error.
     armed: Events,
     poll: Option<Poll>,
+    keep: Keep,
+    /// The descriptor may be closed; all that is left is a stopped poll handle, for the next socket of this number.
+    vacant: bool,
+    /// It is in `Sockets::fresh`.
+    fresh: bool,
+    /// Announced for nothing but writing so far, as a socket is that connects.
+    connecting: bool,
     /// Why there is no watching this socket, or 0.
     error: c_int,
     /// The transfer whose callback spoke of the socket last, by `Transfers::order`: one of perhaps many users; 0 for
@@ -50,11 +76,20 @@ pub(crate) struct Sockets {
     look_from: usize,
     /// Transfers, with their order, of sockets that could not even be noted for want of memory.
     lost: Option<(Easy, u64)>,
+    /// Sockets of transfers, announced since this was last emptied, of which nobody knows when they will be closed.
+    fresh: Vec<Socket>,
+    /// Sockets that have become vacant since the last turn.
+    vacated: Vec<Socket>,
+    /// Whether [`Sockets::end_turn`] is certain to come before the loop polls next.
+    turn_will_end: bool,
 }
 
 impl Sockets {
     fn get(&mut self, socket: Socket) -> Option<&mut Record> {
-        self.table.get_mut(index(socket)?)?.as_mut()
+        self.table
+            .get_mut(index(socket)?)?
+            .as_mut()
+            .filter(|record| !record.vacant)
     }
 
     /// libcurl wants `events` on `socket`. Failures are kept for [`Sockets::next_unwatched`]: libcurl's callback must not
@@ -67,8 +102,8 @@ impl Sockets {
         events: Events,
     ) {
         if events == Events::NONE {
-            // CURL_POLL_NONE: known, but not to be watched. Forgetting it is the same to libcurl (S12).
-            self.forget(socket);
+            // CURL_POLL_NONE, too: forgetting the socket is the same to libcurl (S12).
+            self.unwant(socket);
             return;
         }
         let Some(at) = index(socket) else { return };
@@ -81,45 +116,176 @@ impl Sockets {
             self.table.resize_with(at + 1, || None);
         }
         let slot = &mut self.table[at];
-        let record = slot.get_or_insert_with(|| Record {
-            wanted: events,
-            armed: Events::NONE,
-            poll: None,
-            error: 0,
-            user,
-            easy,
-            errors: 0,
-            events: 0,
-            seen_ms: 0,
-        });
+        // A handle that was left behind by the last socket of this number does as well as a new one, and costs less.
+        let poll = match slot {
+            Some(record) if record.vacant || record.is_undecided() => Some(record.poll.take()),
+            Some(_) => None,
+            None => Some(None),
+        };
+        if let Some(poll) = poll {
+            *slot = Some(Record {
+                wanted: events,
+                armed: Events::NONE,
+                poll,
+                keep: if user == 0 && sys::is_wakeup(socket) {
+                    Keep::Internal
+                } else {
+                    Keep::No
+                },
+                vacant: false,
+                fresh: false,
+                connecting: true,
+                error: 0,
+                user,
+                easy,
+                errors: 0,
+                events: 0,
+                seen_ms: 0,
+            });
+        }
+        let Some(record) = slot.as_mut() else { return };
+        if record.wanted == Events::NONE {
+            // Another use of a connection that was idle.
+            record.errors = 0;
+            record.error = 0;
+        }
         record.events = 0;
+        record.connecting &= events == Events::OUT;
         record.wanted = events;
         record.easy = easy;
         record.user = user;
         record.seen_ms = uv.now_ms();
+        record.note(socket, &mut self.fresh);
         if let Err(error) = record.watch(uv, socket) {
             record.fail(error);
             self.search = Some(0);
         }
     }
 
-    /// libcurl no longer wants `socket`, or is about to close it. The descriptor is open now and may be closed, or be
-    /// another socket's, as soon as this returns: the poll handle goes here and not later (R1, R2).
+    /// libcurl does not want `socket` for now. Its connection may go on idling in the pool, or the descriptor may be closed
+    /// and be another socket's as soon as this returns (R1); only if the close-socket function is certain to tell of the
+    /// latter does the poll handle stay as it is, for the next transfer will most likely want the same.
+    fn unwant(&mut self, socket: Socket) {
+        let Some(record) = index(socket)
+            .and_then(|at| self.table.get_mut(at))
+            .and_then(Option::as_mut)
+            .filter(|record| !record.vacant)
+        else {
+            // Sockets never announced are removed too, by some versions (R4, S20).
+            return;
+        };
+        if record.error == 0 && record.keep != Keep::No {
+            record.wanted = Events::NONE;
+        } else if record.error == 0 && record.connecting && record.note(socket, &mut self.fresh) {
+            // It may have connected and been answered within this one call. Stopped, as any other; whether it may keep
+            // its handle turns out when libcurl has returned.
+            record.wanted = Events::NONE;
+            record.disarm();
+        } else {
+            self.forget(socket);
+        }
+    }
+
+    /// The descriptor is about to be closed, or may be without a word: the poll handle stops now and not later (R2). It is
+    /// kept for the rest of this turn, in case libcurl opens a socket of the same number; see [`Sockets::end_turn`].
     pub(crate) fn forget(&mut self, socket: Socket) {
         let Some(at) = index(socket) else { return };
-        // Sockets never announced are removed too, by some versions (R4, S20).
-        if let Some(record) = self.table.get_mut(at).and_then(Option::take) {
-            if let Some(poll) = record.poll {
-                poll.close();
+        let Some(slot) = self.table.get_mut(at) else {
+            return;
+        };
+        let Some(record) = slot.as_mut().filter(|record| !record.vacant) else {
+            return;
+        };
+        let stopped = REUSE
+            && self.turn_will_end
+            && record
+                .poll
+                .as_ref()
+                .is_some_and(|poll| self.vacated.try_reserve(1).is_ok() && poll.stop());
+        if stopped {
+            record.vacant = true;
+            self.vacated.push(socket);
+        } else if let Some(poll) = slot.take().and_then(|record| record.poll) {
+            poll.close();
+        }
+    }
+
+    /// The loop has called from its poll or timer phase, or from the idle handle itself. Elsewhere, in a prepare callback of
+    /// the host's for one, what the host starts to watch may be registered before the idle handle runs again.
+    pub(crate) fn set_turn_will_end(&mut self, certain: bool) {
+        self.turn_will_end = certain;
+    }
+
+    pub(crate) fn any_vacated(&self) -> bool {
+        !self.vacated.is_empty()
+    }
+
+    /// Closes the poll handles whose numbers no new socket of libcurl's has taken. To close one takes its number off the
+    /// loop's epoll set, whoever has it by then; the host may have it, but what the host starts to watch is registered when
+    /// the loop next polls. So this is for the idle handle's callback, which comes before that.
+    pub(crate) fn end_turn(&mut self) {
+        for socket in self.vacated.drain(..) {
+            let slot = index(socket).and_then(|at| self.table.get_mut(at));
+            if let Some(slot) = slot {
+                if slot.as_ref().is_some_and(|record| record.vacant) {
+                    if let Some(poll) = slot.take().and_then(|record| record.poll) {
+                        poll.close();
+                    }
+                }
             }
         }
     }
 
-    /// Whether `poll` is still the handle of `socket`; if so the socket has shown life.
+    /// Another driver on the same loop has been given `socket` by a shared pool: no two handles can watch it.
+    pub(crate) fn release_idle(&mut self, socket: Socket) {
+        if let Some(record) = self.get(socket) {
+            if record.wanted == Events::NONE {
+                record.armed = Events::NONE;
+                if let Some(poll) = record.poll.take() {
+                    poll.close();
+                }
+            }
+        }
+    }
+
+    pub(crate) fn any_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// The next of the sockets announced lately that may turn out to be opened by the transfer that announced it.
+    pub(crate) fn take_fresh(&mut self) -> Option<(Socket, Easy, u64)> {
+        while let Some(socket) = self.fresh.pop() {
+            if let Some(record) = self.get(socket) {
+                if std::mem::take(&mut record.fresh) {
+                    return Some((socket, record.easy, record.user));
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether the connection of `socket` is known to have our close-socket function.
+    pub(crate) fn decide(&mut self, socket: Socket, hooked: bool) {
+        if let Some(record) = self.get(socket) {
+            if hooked {
+                record.keep = Keep::Hooked;
+            } else if record.is_undecided() {
+                self.forget(socket);
+            }
+        }
+    }
+
+    /// Whether `poll` is still the handle of `socket`, and libcurl wants to know; if so the socket has shown life.
     pub(crate) fn ready(&mut self, uv: &Loop, socket: Socket, poll: usize) -> bool {
         let now = uv.now_ms();
         match self.get(socket) {
             Some(record) if record.is_polled_by(poll) => {
+                if record.wanted == Events::NONE {
+                    // Nobody wants what has come on an idle connection, most likely its end: libcurl looks when it next has
+                    // a use for it.
+                    record.disarm();
+                    return false;
+                }
                 record.errors = 0;
                 record.seen_ms = now;
                 true
@@ -138,6 +304,9 @@ impl Sockets {
             return false;
         }
         record.armed = Events::NONE;
+        if record.wanted == Events::NONE {
+            return false;
+        }
         record.errors += 1;
         if record.errors > MAX_ERRORS {
             record.fail(error);
@@ -206,7 +375,7 @@ impl Sockets {
             let Some(record) = self.table[at].as_mut() else {
                 continue;
             };
-            if record.armed == record.wanted {
+            if record.vacant || record.wanted == Events::NONE || record.armed == record.wanted {
                 continue;
             }
             if record.errors <= MAX_ERRORS {
@@ -240,7 +409,8 @@ impl Sockets {
             } else {
                 LOOK_BROKEN_MS
             };
-            if record.seen_ms.saturating_add(wait) <= now_ms {
+            let wanted = !record.vacant && record.wanted != Events::NONE;
+            if wanted && record.seen_ms.saturating_add(wait) <= now_ms {
                 record.seen_ms = now_ms;
                 self.look_from = at + 1;
                 return Some(at as Socket);
@@ -251,13 +421,33 @@ impl Sockets {
     }
 
     pub(crate) fn forget_all(&mut self) {
-        for at in 0..self.table.len() {
-            self.forget(at as Socket);
+        self.vacated.clear();
+        for slot in &mut self.table {
+            if let Some(poll) = slot.take().and_then(|record| record.poll) {
+                poll.close();
+            }
         }
     }
 }
 
 impl Record {
+    /// Has it looked at when libcurl has returned, see `Sockets::take_fresh`. `false`: it need not, or there is no memory.
+    fn note(&mut self, socket: Socket, fresh: &mut Vec<Socket>) -> bool {
+        if self.keep != Keep::No || self.user == 0 {
+            return false;
+        }
+        if !self.fresh && fresh.try_reserve(1).is_ok() {
+            self.fresh = true;
+            fresh.push(socket);
+        }
+        self.fresh
+    }
+
+    /// Removed, and not yet known whether the poll handle may stay.
+    fn is_undecided(&self) -> bool {
+        self.keep == Keep::No && self.wanted == Events::NONE
+    }
+
     fn is_polled_by(&self, poll: usize) -> bool {
         self.poll.as_ref().is_some_and(|own| own.id() == poll)
     }
@@ -267,6 +457,13 @@ impl Record {
         self.armed = Events::NONE;
         if let Some(poll) = self.poll.take() {
             poll.close();
+        }
+    }
+
+    fn disarm(&mut self) {
+        self.armed = Events::NONE;
+        if let Some(poll) = &self.poll {
+            poll.stop();
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Deadline {
     now: Cell<bool>,
     /// Somebody else wants the idle handle to run once.
     kick: Cell<bool>,
+    /// The idle handle is to run before the loop polls, whatever else it has to do.
+    turn: Cell<bool>,
     /// libcurl has set or cleared the deadline since this was last reset.
     told: Cell<bool>,
 }
@@ -37,6 +39,7 @@ impl Deadline {
             unknown: Cell::new(false),
             now: Cell::new(false),
             kick: Cell::new(false),
+            turn: Cell::new(false),
             told: Cell::new(false),
         }
     }
@@ -108,9 +111,16 @@ impl Deadline {
         self.idle.start();
     }
 
+    /// Whether the idle handle is to run before the loop polls next, for the sake of that alone.
+    pub(crate) fn set_turn(&self, turn: bool) {
+        if self.turn.replace(turn) != turn {
+            self.rest();
+        }
+    }
+
     /// Makes the idle handle run if and only if it has something to do.
     pub(crate) fn rest(&self) {
-        if self.now.get() || self.kick.get() {
+        if self.now.get() || self.kick.get() || self.turn.get() {
             self.idle.start();
         } else {
             self.idle.stop();

@@ -1,6 +1,7 @@
 //! One easy handle from start to report.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use libc::c_int;
 
@@ -28,12 +29,36 @@ struct Transfer {
     /// libcurl has been told to pause it.
     paused: bool,
     order: u64,
+    /// How many of the connections that it has opened have been matched with a socket.
+    claimed: u64,
+}
+
+/// Addresses of easy handles are the allocator's, so nobody can choose them to collide, and a transfer is looked up some ten
+/// times: std's hasher would be more than half of what uvcurl adds to a transfer.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_usize(usize::from(*byte));
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        // The multiplication spreads an address over the upper bits; the table takes lower ones, too.
+        self.0 = (self.0 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
+    }
 }
 
 /// The transfers started and not yet reported.
 #[derive(Default)]
 pub(crate) struct Transfers {
-    map: HashMap<Easy, Transfer>,
+    map: HashMap<Easy, Transfer, BuildHasherDefault<AddressHasher>>,
     /// Those that have ended, in the order in which they did.
     ended: VecDeque<Easy>,
     /// Those with a pause that waits for a connection.
@@ -86,6 +111,7 @@ impl Transfers {
             pause: None,
             paused: false,
             order: self.started,
+            claimed: 0,
         };
         self.map.insert(easy, transfer);
         Ok(())
@@ -105,6 +131,17 @@ impl Transfers {
         self.map.get(&easy).map_or(0, |transfer| transfer.order)
     }
 
+    /// Whether the transfer, which has opened `connects` connections by now, has opened one since this was last asked.
+    pub(crate) fn claim_connect(&mut self, easy: Easy, connects: u64) -> bool {
+        match self.map.get_mut(&easy) {
+            Some(transfer) if transfer.claimed < connects => {
+                transfer.claimed = connects;
+                true
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn added(&mut self, easy: Easy) {
         if let Some(transfer) = self.map.get_mut(&easy) {
             if transfer.state == State::Queued {
@@ -114,15 +151,14 @@ impl Transfers {
         }
     }
 
-    /// Settles the status of a transfer that is queued or running. `false`: it had been settled, or is unknown.
-    pub(crate) fn ending(&mut self, easy: Easy, status: c_int) -> bool {
-        let Some(transfer) = self.map.get_mut(&easy) else {
-            return false;
-        };
+    /// Settles the status of a transfer that is queued or running, and tells whether libcurl has it. `None`: it had been
+    /// settled, or is unknown.
+    pub(crate) fn ending(&mut self, easy: Easy, status: c_int) -> Option<bool> {
+        let transfer = self.map.get_mut(&easy)?;
         let added = match transfer.state {
             State::Queued => false,
             State::Running => true,
-            State::Ending { .. } | State::Ended(_) => return false,
+            State::Ending { .. } | State::Ended(_) => return None,
         };
         transfer.state = State::Ending { status, added };
         if added {
@@ -131,7 +167,7 @@ impl Transfers {
         if std::mem::take(&mut transfer.paused) {
             self.paused -= 1;
         }
-        true
+        Some(added)
     }
 
     /// libcurl has let go of a transfer whose status is settled: its report is due.

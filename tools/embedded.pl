@@ -2,7 +2,9 @@
 # Builds the embedded library and lays it out in a directory that can be moved: lib/libuvcurl.a, include/uvcurl.h, the
 # headers of the libuv and libcurl inside, lib/pkgconfig/uvcurl.pc.
 #
-#   embedded.pl DIR [cargo option ...]
+#   embedded.pl [--node] DIR [cargo option ...]
+#
+# --node: for an addon of Node, whose libuv it is; lib/uvcurl-node/libuvcurl_node.a, and the headers of libcurl only.
 use strict;
 use warnings;
 use File::Basename qw(dirname);
@@ -11,8 +13,9 @@ use File::Find qw(find);
 use File::Path qw(make_path remove_tree);
 use JSON::PP;
 
+my $node = @ARGV && $ARGV[0] eq '--node' && shift @ARGV;
 my ($dir, @options) = @ARGV;
-die "usage: embedded.pl DIR [cargo option ...]\n" unless defined $dir;
+die "usage: embedded.pl [--node] DIR [cargo option ...]\n" unless defined $dir;
 make_path("$dir.part");
 my $kept = "$dir/lib/native-libs";
 
@@ -32,6 +35,8 @@ sub build {
 }
 
 my ($libs, @messages) = build();
+# An addon is linked with what Node has.
+$libs //= '' if $node;
 if (!defined $libs) {
   # rustc names the libraries only when it runs.
   if (open my $in, '<', $kept) {
@@ -56,7 +61,7 @@ for my $message (@messages) {
 }
 die "cargo did not name libuvcurl.a\n" unless $archive;
 die "no headers of the embedded libcurl\n" unless $curl && -d $curl;
-die "no headers of the embedded libuv\n" unless $uv && -d $uv;
+die "no headers of the embedded libuv\n" unless $node || ($uv && -d $uv);
 
 sub copy_tree {
   my ($from, $to) = @_;
@@ -69,6 +74,13 @@ sub copy_tree {
 }
 
 my $part = "$dir.part";
+if ($node) {
+  make_path("$part/lib/uvcurl-node");
+  copy($archive, "$part/lib/uvcurl-node/libuvcurl_node.a") or die "$archive: $!\n";
+  copy_tree($curl, "$part/include/uvcurl-node");
+  keep();
+  exit 0;
+}
 make_path("$part/lib/pkgconfig", "$part/include/uvcurl-embedded");
 copy($archive, "$part/lib/libuvcurl.a") or die "$archive: $!\n";
 copy('include/uvcurl.h', "$part/include/uvcurl.h") or die "uvcurl.h: $!\n";
@@ -94,10 +106,14 @@ Libs: -L\${libdir} -luvcurl
 Libs.private: $private
 END
 close $pc or die "uvcurl.pc: $!\n";
-open my $keep, '>', "$part/lib/native-libs" or die "native-libs: $!\n";
-print $keep "$libs\n";
-close $keep or die "native-libs: $!\n";
-unlink "$part/cargo.log";
+keep();
 
-remove_tree($dir);
-rename $part, $dir or die "$dir: $!\n";
+# The names of the libraries, for the next time, and the finished directory in its place.
+sub keep {
+  open my $keep, '>', "$part/lib/native-libs" or die "native-libs: $!\n";
+  print $keep "$libs\n";
+  close $keep or die "native-libs: $!\n";
+  unlink "$part/cargo.log";
+  remove_tree($dir);
+  rename $part, $dir or die "$dir: $!\n";
+}

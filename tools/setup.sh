@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what is missing for `make demo` (setup.sh demo), for a CMake build (setup.sh cmake-embedded, cmake-host), for
-# `make bench` (setup.sh bench), or for everything but that (setup.sh).
+# Installs what is missing for `make demo` (setup.sh demo), for a CMake build (setup.sh cmake-embedded, cmake-host, cmake-node),
+# for `make bench` (setup.sh bench), or for everything but that (setup.sh).
 # On Debian and Ubuntu by apt; elsewhere it names what to install and stops.
 set -eu
 what=${1:-all}
@@ -22,7 +22,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
   need=$missing_tools
   has_module() { pkg-config --exists "$1" 2>/dev/null || need="$need $1-development-files"; }
   case $what in
-  cmake-host) ;;
+  cmake-host | cmake-node) ;;
   *) has_module openssl ;;
   esac
   case $what in
@@ -31,8 +31,12 @@ if ! command -v apt-get >/dev/null 2>&1; then
   case $what in
   cmake-* | bench | all) command -v cmake >/dev/null 2>&1 || need="$need cmake" ;;
   esac
-  ls /usr/lib*/libclang*.so* /usr/lib/llvm*/lib/libclang*.so* /usr/lib/*/libclang*.so* \
-    >/dev/null 2>&1 || need="$need libclang"
+  case $what in
+  cmake-node | all) command -v node >/dev/null 2>&1 || need="$need node-with-its-headers" ;;
+  esac
+  [ "$what" = cmake-node ] ||
+    ls /usr/lib*/libclang*.so* /usr/lib/llvm*/lib/libclang*.so* /usr/lib/*/libclang*.so* \
+      >/dev/null 2>&1 || need="$need libclang"
   if [ "$what" = bench ]; then
     has_module libevent && has_module libnghttp2
     for tool in openssl valgrind strace gnuplot; do
@@ -61,6 +65,7 @@ packages="gcc libc6-dev make perl pkg-config libssl-dev ca-certificates"
 case $what in
 cmake-embedded) packages="$packages cmake binutils" ;;
 cmake-host) packages="gcc libc6-dev make perl pkg-config cmake binutils libuv1-dev libcurl4-openssl-dev" ;;
+cmake-node) packages="gcc libc6-dev make perl cmake binutils" ;;
 bench) packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev openssl valgrind strace libc6-dbg libevent-dev \
 libev-dev libnghttp2-dev gnuplot-nox" ;;
 all)
@@ -74,6 +79,11 @@ need=
 for package in $packages; do
   has "$package" || need="$need $package"
 done
+# Debian's own nodejs takes libuv and OpenSSL from the system and has its headers in libnode-dev; Node's own builds, and
+# NodeSource's package, bring all along.
+case $what in
+cmake-node | all) command -v node >/dev/null 2>&1 || need="$need nodejs libnode-dev npm" ;;
+esac
 # The declarations of libuv are made by bindgen, which loads libclang and its own <stddef.h>. The full libclang-dev has
 # both, and 250 MB of other things.
 if ! has libclang-dev && ! has libclang1-14; then
@@ -88,6 +98,7 @@ gnutls=
 if [ "$what" = all ] && ! has libcurl3-gnutls && ! has libcurl3t64-gnutls; then
   gnutls=yes
 fi
+[ "$what" != cmake-node ] || libclang=
 [ -z "$need$libclang$gnutls" ] && exit 0
 
 sudo=

@@ -130,6 +130,32 @@ pub(crate) fn release(easy: Easy, settings: Settings) {
     }
 }
 
+/// How many connections the transfer has opened.
+pub(crate) fn connects(easy: Easy) -> u64 {
+    let mut count: c_long = 0;
+    // SAFETY: the handle is in flight here, so the host keeps it alive; storage for a long.
+    unsafe { c::curl_easy_getinfo(easy.0, c::CURLINFO_NUM_CONNECTS, &mut count) };
+    u64::try_from(count).unwrap_or(0)
+}
+
+/// Whether a descriptor that belongs to no transfer is the one with which libcurl's threads wake the multi handle: then it
+/// lives as long as that, since 8.20. Everything else that libcurl announces so is a connection that is being closed.
+pub(crate) fn is_wakeup(socket: Socket) -> bool {
+    #[cfg(unix)]
+    if VERSION_INFO.number >= since::WAKEUP_ANNOUNCED {
+        let mut kind: c_int = 0;
+        let mut size = std::mem::size_of::<c_int>() as libc::socklen_t;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_TYPE);
+        // An eventfd is not a socket. A socket pair, which libcurl uses elsewhere, could be a connection as well.
+        // SAFETY: storage for an int and its size; any descriptor will do.
+        let code =
+            unsafe { libc::getsockopt(socket, level, option, (&raw mut kind).cast(), &mut size) };
+        return code != 0;
+    }
+    let _ = socket;
+    false
+}
+
 /// `curl_easy_pause`. An entry point like the multi functions: write callbacks run inside it (R14).
 pub(crate) fn pause(easy: Easy, mask: c_int) -> Result<(), c_int> {
     // SAFETY: the handle is in flight here, so the host keeps it alive.
@@ -203,6 +229,12 @@ impl Multi {
             unsafe { c::curl_easy_setopt(easy.0, c::CURLOPT_CLOSESOCKETFUNCTION, close) };
         }
         Ok(())
+    }
+
+    pub(crate) fn set_max_connects(&self, limit: usize) -> Result<(), c_int> {
+        let limit = c_long::try_from(limit).unwrap_or(c_long::MAX);
+        // SAFETY: a live multi handle, and a long.
+        check(unsafe { c::curl_multi_setopt(self.raw, c::CURLMOPT_MAXCONNECTS, limit) })
     }
 
     pub(crate) fn remove(&self, easy: Easy) -> Result<(), c_int> {
@@ -341,7 +373,7 @@ fn select_bits(events: Events) -> c_int {
 
 /// `curl_multi_get_offt` is newer (8.16) than the oldest libcurl that may be linked, so it is looked up at run time where
 /// libcurl is shared, and named directly where it is an embedded one that has it.
-#[cfg(all(feature = "bundled", has_multi_get_offt))]
+#[cfg(all(feature = "bundled-curl", has_multi_get_offt))]
 fn find_get_offt() -> Option<GetOfft> {
     extern "C" {
         fn curl_multi_get_offt(multi: *mut c::CURLM, info: c_int, value: *mut i64) -> c::CURLMcode;
@@ -349,7 +381,7 @@ fn find_get_offt() -> Option<GetOfft> {
     Some(curl_multi_get_offt)
 }
 
-#[cfg(all(not(feature = "bundled"), unix))]
+#[cfg(all(not(feature = "bundled-curl"), unix))]
 fn find_get_offt() -> Option<GetOfft> {
     if VERSION_INFO.number < since::GET_OFFT {
         return None;
@@ -364,8 +396,8 @@ fn find_get_offt() -> Option<GetOfft> {
 }
 
 #[cfg(any(
-    all(feature = "bundled", not(has_multi_get_offt)),
-    all(not(feature = "bundled"), not(unix))
+    all(feature = "bundled-curl", not(has_multi_get_offt)),
+    all(not(feature = "bundled-curl"), not(unix))
 ))]
 fn find_get_offt() -> Option<GetOfft> {
     None

@@ -22,9 +22,11 @@ use crate::error;
 pub(crate) enum Call {
     PollInit(Socket),
     PollStart(Socket, Events),
+    PollStop(Socket),
     PollClose(Socket),
     TimerStart(u64),
     Add(Easy),
+    MaxConnects(usize),
     Remove(Easy),
     Act(Action),
     Pause(Easy, c_int),
@@ -65,6 +67,9 @@ pub(crate) struct World {
     pub(crate) pause_error: VecDeque<c_int>,
     pub(crate) poll_init_error: BTreeMap<Socket, c_int>,
     pub(crate) poll_start_error: BTreeMap<Socket, c_int>,
+    /// How many connections each transfer has opened.
+    pub(crate) connects: BTreeMap<Easy, u64>,
+    pub(crate) wakeup: Option<Socket>,
     pub(crate) timers: BTreeMap<usize, Option<u64>>,
     inside: bool,
     attached: bool,
@@ -73,6 +78,9 @@ pub(crate) struct World {
     messages: VecDeque<(Easy, c_int)>,
     polls: BTreeMap<usize, FakePoll>,
     closed_sockets: HashSet<Socket>,
+    /// Descriptors that the host has begun to watch, and those that the loop's poll has registered.
+    starting: HashSet<Socket>,
+    registered: HashSet<Socket>,
     closing: usize,
     next: usize,
 }
@@ -110,6 +118,12 @@ impl World {
     /// The descriptor's number is given to a new socket.
     pub(crate) fn reopen_socket(&mut self, socket: Socket) {
         self.closed_sockets.remove(&socket);
+    }
+
+    /// The host opens a socket of this number and begins to watch it.
+    pub(crate) fn host_watches(&mut self, socket: Socket) {
+        self.closed_sockets.remove(&socket);
+        self.starting.insert(socket);
     }
 
     /// The events a socket is watched for, and its poll handle.
@@ -162,12 +176,16 @@ pub(crate) fn poll_ready(driver: &Driver, socket: Socket) -> bool {
     }
 }
 
-/// One turn of the loop without I/O: the idle handle, if it runs.
+/// One turn of the loop without I/O: the idle handle, if it runs, and the poll.
 pub(crate) fn turn(driver: &Driver) -> bool {
     let idle = world(|w| w.idle);
     if idle {
-        driver.kicked();
+        driver.turned();
     }
+    world(|w| {
+        let starting = std::mem::take(&mut w.starting);
+        w.registered.extend(starting);
+    });
     idle
 }
 
@@ -288,11 +306,30 @@ impl Poll {
             Ok(())
         })
     }
+    pub(crate) fn stop(&self) -> bool {
+        world(|w| {
+            w.calls.push(Call::PollStop(self.socket));
+            if w.closed_sockets.contains(&self.socket) {
+                w.violation(format!("stop after descriptor {} was closed", self.socket));
+            }
+            if let Some(poll) = w.polls.get_mut(&self.id) {
+                poll.armed = None;
+            }
+            true
+        })
+    }
     pub(crate) fn close(self) {
         world(|w| {
             w.calls.push(Call::PollClose(self.socket));
-            if w.closed_sockets.contains(&self.socket) {
+            let armed = w.polls.get(&self.id).is_some_and(|p| p.armed.is_some());
+            if w.closed_sockets.contains(&self.socket) && armed {
                 w.violation(format!("close after descriptor {} was closed", self.socket));
+            }
+            if w.registered.contains(&self.socket) {
+                w.violation(format!(
+                    "close of a handle on {}, which the host watches",
+                    self.socket
+                ));
             }
             w.polls.remove(&self.id);
             w.closing += 1;
@@ -361,6 +398,12 @@ pub(crate) struct Settings {
     pub(crate) untouched: bool,
 }
 
+pub(crate) fn connects(easy: Easy) -> u64 {
+    world(|w| w.connects.get(&easy).copied().unwrap_or(0))
+}
+pub(crate) fn is_wakeup(socket: Socket) -> bool {
+    world(|w| w.wakeup == Some(socket))
+}
 pub(crate) fn prepare(_: Easy, _: Settings) {}
 pub(crate) fn release(easy: Easy, _: Settings) {
     world(|w| w.calls.push(Call::Release(easy)));
@@ -417,6 +460,9 @@ impl Multi {
                 }
             }
         })?
+    }
+    pub(crate) fn set_max_connects(&self, limit: usize) -> Result<(), c_int> {
+        enter_libcurl(|| world(|w| w.calls.push(Call::MaxConnects(limit))))
     }
     pub(crate) fn remove(&self, easy: Easy) -> Result<(), c_int> {
         enter_libcurl(|| {

@@ -12,17 +12,18 @@ mod uv;
 
 #[cfg(not(test))]
 pub(crate) use self::curl::{
-    curl_text, global_init, libcurl, pause, prepare, release, stays_ready, Multi, Settings,
-    VERSION_INFO,
+    connects, curl_text, global_init, is_wakeup, libcurl, pause, prepare, release, stays_ready,
+    Multi, Settings, VERSION_INFO,
 };
 #[cfg(test)]
 pub(crate) use self::fake::{
-    libcurl, now_ns, pause, prepare, release, stays_ready, CloseFn, DoneFn, Hold, Idle, Loop,
-    Multi, Poll, Settings, Timer,
+    connects, is_wakeup, libcurl, now_ns, pause, prepare, release, stays_ready, CloseFn, DoneFn,
+    Hold, Idle, Loop, Multi, Poll, Settings, Timer,
 };
 #[cfg(not(test))]
 pub(crate) use self::uv::{
-    closed, foreign_loop, now_ns, owner, uv_texts, CloseFn, DoneFn, Hold, Idle, Loop, Poll, Timer,
+    closed, foreign_loop, libuv, now_ns, owner, uv_texts, CloseFn, DoneFn, Hold, Idle, Loop, Poll,
+    Timer,
 };
 
 use curl_sys as curl_c;
@@ -31,7 +32,7 @@ use curl_sys as curl_c;
 pub(crate) type Socket = curl_c::curl_socket_t;
 
 /// The host's easy handle. uvcurl compares these pointers and lends them to libcurl; it never looks inside.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Easy(pub(crate) *mut curl_c::CURL);
 
 /// Readiness of a socket, in libuv's bits (`UV_READABLE`, `UV_WRITABLE`).

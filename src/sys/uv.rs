@@ -130,14 +130,14 @@ impl Loop {
     /// A poll handle on `socket`, not started. libuv tries the descriptor out here, so this can fail.
     pub(crate) fn poll(&self, socket: Socket) -> Result<Poll, c_int> {
         let handle = self.allocate(c::uv_handle_type_UV_POLL, socket)?;
+        let raw = handle.raw.as_ptr().cast();
         // SAFETY: a live loop, a block of the right size, a descriptor that is open now.
-        let code = unsafe {
-            c::uv_poll_init_socket(
-                self.raw,
-                handle.raw.as_ptr().cast(),
-                socket as c::uv_os_sock_t,
-            )
-        };
+        let init = || unsafe { c::uv_poll_init_socket(self.raw, raw, socket as c::uv_os_sock_t) };
+        let mut code = init();
+        if code == error::EEXIST {
+            callbacks::release_elsewhere(self.driver.get(), socket);
+            code = init();
+        }
         if code < 0 {
             handle.free();
             return Err(code);
@@ -275,6 +275,16 @@ impl Poll {
         } else {
             Ok(())
         }
+    }
+
+    /// Ends the watching at once; the handle can be started again. `false`: somebody else has closed it.
+    pub(crate) fn stop(&self) -> bool {
+        if self.handle.is_closing() {
+            return false;
+        }
+        // SAFETY: an initialised poll handle that is not closing. Cannot fail.
+        unsafe { c::uv_poll_stop(self.handle.raw.as_ptr().cast()) };
+        true
     }
 
     /// Ends the watching at once, while the descriptor is still open; the memory follows later.
@@ -438,6 +448,12 @@ impl CloseFn {
             unsafe { function(self.user_data) }
         }
     }
+}
+
+/// The version of the libuv that is running, 0x012c00 for 1.44.0.
+pub(crate) fn libuv() -> u32 {
+    // SAFETY: no conditions.
+    unsafe { c::uv_version() }
 }
 
 /// libuv's name, without its `UV_`, and text of a number it knows.

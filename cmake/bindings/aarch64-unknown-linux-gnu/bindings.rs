@@ -13,6 +13,7 @@ pub type uv_errno_t = ::core::ffi::c_int;
 pub const uv_errno_t_UV_EALREADY: uv_errno_t = -114;
 pub const uv_errno_t_UV_EBUSY: uv_errno_t = -16;
 pub const uv_errno_t_UV_ECANCELED: uv_errno_t = -125;
+pub const uv_errno_t_UV_EEXIST: uv_errno_t = -17;
 pub const uv_errno_t_UV_EINVAL: uv_errno_t = -22;
 pub const uv_errno_t_UV_ENOENT: uv_errno_t = -2;
 pub const uv_errno_t_UV_ENOMEM: uv_errno_t = -12;
@@ -100,6 +101,7 @@ pub type uv_async_cb = ::core::option::Option<unsafe extern "C" fn(handle: *mut 
 pub type uv_idle_cb = ::core::option::Option<unsafe extern "C" fn(handle: *mut uv_idle_t)>;
 
 unsafe extern "C" {
+    pub fn uv_version() -> ::core::ffi::c_uint;
     pub fn uv_loop_size() -> usize;
     pub fn uv_loop_init(loop_: *mut uv_loop_t) -> ::core::ffi::c_int;
     pub fn uv_loop_close(loop_: *mut uv_loop_t) -> ::core::ffi::c_int;
@@ -130,6 +132,7 @@ unsafe extern "C" {
         events: ::core::ffi::c_int,
         cb: uv_poll_cb,
     ) -> ::core::ffi::c_int;
+    pub fn uv_poll_stop(handle: *mut uv_poll_t) -> ::core::ffi::c_int;
 
     pub fn uv_timer_init(arg1: *mut uv_loop_t, handle: *mut uv_timer_t) -> ::core::ffi::c_int;
     pub fn uv_timer_start(

@@ -1,0 +1,110 @@
+'use strict';
+// The addon built by node-gyp and by CMake, offline; and builds that are refused.
+const assert = require('node:assert/strict');
+const { execFile } = require('node:child_process');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { test } = require('node:test');
+const { child, httpServer } = require('./support.js');
+
+const prefix = process.env.UVCURL_TEST_PREFIX;
+const root = path.join(__dirname, '..', '..', '..');
+const node = path.resolve(process.execPath, '..', '..');
+
+// No network, for nothing may be fetched: a proxy that is not there.
+function run(command, args, options = {}) {
+  const nowhere = 'http://127.0.0.1:9';
+  return new Promise((resolve) => execFile(command, args, {
+    ...options, encoding: 'utf8', maxBuffer: 1 << 26,
+    env: { ...process.env, NODE_TEST_CONTEXT: undefined, http_proxy: nowhere, https_proxy: nowhere, npm_config_nodedir: node, ...options.env },
+  }, (error, out, err) => resolve({ code: error ? error.code : 0, text: `${out}${err}`, words: `${out}${err}`.replace(/\s+/g, ' ') })));
+}
+
+function copy(t) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'uvcurl-'));
+  t.after(() => fs.rmSync(folder, { recursive: true }));
+  for (const file of ['fetch.c', 'fetch.js', 'binding.gyp', 'package.json', 'CMakeLists.txt']) {
+    fs.copyFileSync(path.join(__dirname, '..', file), path.join(folder, file));
+  }
+  return folder;
+}
+
+async function works(t, file) {
+  const server = await httpServer(t);
+  const end = await child('idle', server.url, { env: { UVCURL_TEST_ADDON: file } }).ended;
+  assert.deepEqual(end, { code: 0, signal: null, out: 'done 0\n', err: '' });
+}
+
+test('node-gyp builds the addon, and it works', async (t) => {
+  const folder = copy(t);
+  const gyp = path.join(node, 'lib/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js');
+  const built = await run(process.execPath, [gyp, 'rebuild', '--', `-Duvcurl=${prefix}`], { cwd: folder });
+  assert.equal(built.code, 0, built.text);
+  await works(t, path.join(folder, 'build/Release/fetch.node'));
+});
+
+test('CMake builds the addon, and it works; the prefix has been moved', async (t) => {
+  const folder = copy(t);
+  const moved = path.join(folder, 'moved');
+  fs.cpSync(prefix, moved, { recursive: true });
+  const configured = await run('cmake', ['-S', folder, '-B', `${folder}/b`, `-DCMAKE_PREFIX_PATH=${moved}`, `-DUVCURL_NODE_INCLUDE_DIR=${node}/include/node`]);
+  assert.equal(configured.code, 0, configured.text);
+  const built = await run('cmake', ['--build', `${folder}/b`]);
+  assert.equal(built.code, 0, built.text);
+  await works(t, path.join(folder, 'b/fetch.node'));
+});
+
+test('CMake refuses an addon that links another libcurl, libuv or uvcurl', async (t) => {
+  const folder = copy(t);
+  const cmake = fs.readFileSync(`${folder}/CMakeLists.txt`, 'utf8');
+  for (const library of ['CURL::libcurl', 'curl', '-lcurl', '/usr/lib/libcurl.so.4', 'uv', '/usr/lib/libuv.so.1', '/usr/lib/libuvcurl.so']) {
+    fs.writeFileSync(`${folder}/CMakeLists.txt`, cmake.replace('uvcurl::node)', `between)\nadd_library(between INTERFACE)\ntarget_link_libraries(between INTERFACE uvcurl::node ${library})`));
+    fs.rmSync(`${folder}/b`, { recursive: true, force: true });
+    const configured = await run('cmake', ['-S', folder, '-B', `${folder}/b`, `-DCMAKE_PREFIX_PATH=${prefix}`]);
+    assert.notEqual(configured.code, 0, library);
+    assert.ok(configured.words.includes(`fetch links uvcurl::node and also ${library}. An addon must not bring`), configured.text);
+  }
+});
+
+test('CMake names what is missing', async (t) => {
+  const folder = copy(t);
+  const configured = await run('cmake', ['-S', folder, '-B', `${folder}/b`, `-DCMAKE_PREFIX_PATH=${prefix}`, '-DUVCURL_NODE_INCLUDE_DIR=/none']);
+  assert.notEqual(configured.code, 0);
+  assert.ok(configured.words.includes('/none has no node_api.h and uv.h of Node: install'), configured.text);
+  fs.writeFileSync(`${folder}/CMakeLists.txt`, 'cmake_minimum_required(VERSION 3.18)\nproject(a C)\nfind_package(uvcurl REQUIRED)\n');
+  const plain = await run('cmake', ['-S', folder, '-B', `${folder}/c`, `-DCMAKE_PREFIX_PATH=${prefix}`]);
+  assert.notEqual(plain.code, 0);
+  assert.ok(plain.words.includes('is for addons of Node: ask for COMPONENTS node'), plain.text);
+});
+
+// Each is refused when it is configured, so nothing is compiled.
+for (const [name, options, sentence] of [
+  ['a host-mode build on the libuv of Node and the libcurl of the system', [`-DUVCURL_UV_INCLUDE_DIR=${node}/include/node`, '-DUVCURL_UV_LIBRARY=/usr/lib/libuv.so'],
+    "uv.h is Node's, and the libcurl is the system's"],
+  ['node mode with a libuv inside', ['-DUVCURL_NODE=ON', '-DUVCURL_EMBEDDED=ON'], 'exclude each other'],
+  ['node mode as a shared library', ['-DUVCURL_NODE=ON', '-DBUILD_SHARED_LIBS=ON'], 'static library only'],
+  ['a TLS library that there is not', ['-DUVCURL_NODE=ON', '-DUVCURL_TLS=openssl'], 'is openssl-node, openssl-static or rustls, not openssl'],
+  ['node mode without the headers of Node', ['-DUVCURL_NODE=ON', '-DUVCURL_NODE_INCLUDE_DIR=/none'], '/none has no node_api.h'],
+]) {
+  test(`uvcurl's own CMake build refuses ${name}`, async (t) => {
+    const folder = copy(t);
+    const configured = await run('cmake', ['-S', root, '-B', `${folder}/b`, ...options]);
+    assert.notEqual(configured.code, 0);
+    assert.ok(configured.words.includes(sentence), configured.text);
+  });
+}
+
+test('uvcurl_node.h in C11 and C++17, pedantic, included twice', async (t) => {
+  const folder = copy(t);
+  const lines = '#define NAPI_VERSION 8\n#include <uvcurl_node.h>\n#include <uvcurl_node.h>\nint unused;\n';
+  const flags = ['-Wall', '-Wextra', '-pedantic', '-Werror', '-fPIC', '-c', '-o', `${folder}/a.o`, '-isystem', `${node}/include/node`, '-isystem',
+    `${prefix}/include/uvcurl-node`, `-I${prefix}/include`];
+  for (const [compiler, standard, suffix] of [['cc', '-std=gnu11', 'c'], ['c++', '-std=c++17', 'cc']]) {
+    fs.writeFileSync(`${folder}/a.${suffix}`, lines);
+    const compiled = await run(compiler, [standard, ...flags, `${folder}/a.${suffix}`]);
+    assert.equal(compiled.code, 0, compiled.text);
+  }
+  fs.writeFileSync(`${folder}/a.c`, lines.replace('8', '7'));
+  assert.match((await run('cc', ['-std=gnu11', ...flags, `${folder}/a.c`])).text, /define NAPI_VERSION as 8 or later/);
+});

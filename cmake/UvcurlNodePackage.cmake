@@ -1,0 +1,15 @@
+# uvcurl for addons of Node: the target uvcurl::node, with the headers of the Node that is on this machine.
+include("${CMAKE_CURRENT_LIST_DIR}/UvcurlNodeHeaders.cmake")
+uvcurl_find_node()
+if(uvcurl_node_error)
+  set(uvcurl_FOUND FALSE)
+  set(uvcurl_NOT_FOUND_MESSAGE "${uvcurl_node_error}")
+elseif(NOT TARGET uvcurl::node)
+  include("${CMAKE_CURRENT_LIST_DIR}/uvcurlNodeTargets.cmake")
+  # Before a uv.h of the system: it is Node's libuv that the addon calls.
+  set_property(TARGET uvcurl::node APPEND PROPERTY INTERFACE_INCLUDE_DIRECTORIES "${uvcurl_node_include}")
+  if(NOT CMAKE_VERSION VERSION_LESS 3.19)
+    include("${CMAKE_CURRENT_LIST_DIR}/UvcurlNodeCheck.cmake")
+    cmake_language(DEFER DIRECTORY "${CMAKE_SOURCE_DIR}" CALL uvcurl_node_check)
+  endif()
+endif()
