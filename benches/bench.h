@@ -39,6 +39,9 @@ void driver_close(struct bench *bench);
 /* The version of what the loop is made of, such as "libuv 1.53.0". */
 const char *driver_loop_version(void);
 
+/* Only where CURLMOPT_MAXCONNECTS is the driver's: the limit of idle connections. */
+void driver_max_connects(struct bench *bench, long count) __attribute__((weak));
+
 /* What the frame provides. */
 
 /* A transfer has ended and its easy handle is out of the multi handle. */

@@ -312,7 +312,9 @@ static void *run(void *argument) {
   if (driver_multi(bench)) {
     if (o->max_total)
       curl_multi_setopt(driver_multi(bench), CURLMOPT_MAX_TOTAL_CONNECTIONS, o->max_total);
-    if (o->max_connects)
+    if (o->max_connects && driver_max_connects)
+      driver_max_connects(bench, o->max_connects);
+    else if (o->max_connects)
       curl_multi_setopt(driver_multi(bench), CURLMOPT_MAXCONNECTS, o->max_connects);
   }
   w->rss_start_kb = status_kb("VmRSS");

@@ -42,6 +42,12 @@ CURLM *driver_multi(struct bench *bench) {
   return uvcurl_multi(d->uc);
 }
 
+void driver_max_connects(struct bench *bench, long count) {
+  struct driver *d = bench->driver;
+
+  check("uvcurl_set", uvcurl_set(d->uc, UVCURL_MAXCONNECTS, count));
+}
+
 void driver_start(struct bench *bench, CURL *easy) {
   struct driver *d = bench->driver;
 
