@@ -141,7 +141,7 @@ node: ## uvcurl for addons of Node, installed under build/node-prefix
 
 # ---- tests ----
 
-TESTS = test-rust test-c test-host matrix-corners test-asan test-valgrind test-consumers test-node
+TESTS = test-rust test-c test-untouched test-host matrix-corners test-asan test-valgrind test-consumers test-node
 
 test: setup ## every test; the last line counts them
 	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)
@@ -190,6 +190,11 @@ test-c: $(EMBEDDED)/lib/libuvcurl.a ## the C interface, from C, C++ and sh, agai
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
 	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --result $(RESULTS)/test-c.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS)) $(SH_TESTS)
+
+test-untouched: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under UVCURL_EASY_UNTOUCHED
+	@$(MAKE) --no-print-directory $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
+	@UVCURL_TEST_UNTOUCHED=1 sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) \
+	  --result $(RESULTS)/test-untouched.count $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
 
 # Separate target directory, for the flags differ. zlib from source, so that it is instrumented too.
 $(EMBEDDED_ASAN)/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl

@@ -321,13 +321,16 @@ TEST(options) {
   fixture f;
   fixture_open(&f);
   CHECK_INT(uvcurl_set(f.uc, 0, 0), UV_ENOTSUP);
-  CHECK_INT(uvcurl_set(f.uc, 2, 0), UV_ENOTSUP);
+  CHECK_INT(uvcurl_set(f.uc, 3, 0), UV_ENOTSUP);
   CHECK_INT(uvcurl_set(f.uc, -1, 1), UV_ENOTSUP);
   CHECK_INT(uvcurl_set(f.uc, 0x7fffffff, 1), UV_ENOTSUP);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, 2), UV_EINVAL);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, -1), UV_EINVAL);
   if (sizeof(long) > sizeof(int))
     CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, (long)0x100000001LL), UV_EINVAL);
+  CHECK_INT(uvcurl_set(f.uc, UVCURL_MAXCONNECTS, -1), UV_EINVAL);
+  CHECK_INT(uvcurl_set(f.uc, UVCURL_MAXCONNECTS, 5), 0);
+  CHECK_INT(uvcurl_set(f.uc, UVCURL_MAXCONNECTS, 0), 0);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, 1), 0);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, 1), 0);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, 0), 0);
@@ -888,6 +891,7 @@ static void nothing_is_set(transfer *t) {
 /* Promise 8: what is set in flight, and that it is gone when the host gets the handle back. */
 TEST(what_is_set_and_taken_back) {
   fixture f;
+  fixture_need_options();
   fixture_open(&f);
   transfer *t = transfer_new(&f, "/bytes/10");
   t->on_done = nothing_is_set;

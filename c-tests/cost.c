@@ -77,6 +77,7 @@ static unsigned at_most(unsigned calls) {
 
 TEST(keep_alive_one_by_one) {
   fixture f;
+  fixture_need_options();
   fixture_open(&f);
   count(&f, 1, 500, false);
   CHECK_BETWEEN(epoll_ctls, 0, at_most(50));
@@ -87,6 +88,7 @@ TEST(keep_alive_one_by_one) {
 
 TEST(keep_alive_many_at_once) {
   fixture f;
+  fixture_need_options();
   fixture_open(&f);
   count(&f, 100, 2000, false);
   CHECK_BETWEEN(epoll_ctls, 0, at_most(200));

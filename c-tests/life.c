@@ -283,8 +283,6 @@ static void close_with_pool(enum server_port_kind kind) {
   if (kind == SERVER_HTTPS)
     fixture_need_tls(&f);
   transfer *t[10];
-  /* Before 8.22 the default shrinks as transfers end, and connections just used are closed. */
-  CHECK_INT(curl_multi_setopt(uvcurl_multi(f.uc), CURLMOPT_MAXCONNECTS, 10L), CURLM_OK);
   for (int i = 0; i < 10; i++) {
     t[i] = transfer_new_on(&f, kind, "/hold/10");
     CHECK_INT(transfer_start(&f, t[i]), 0);
@@ -590,8 +588,6 @@ TEST(loop_ends_with_pooled_connections) { /* S47 */
   fixture f;
   fixture_open(&f);
   transfer *t[20];
-  /* Before 8.22 the default shrinks as transfers end, and connections just used are closed. */
-  CHECK_INT(curl_multi_setopt(uvcurl_multi(f.uc), CURLMOPT_MAXCONNECTS, 20L), CURLM_OK);
   for (int i = 0; i < 20; i++) {
     t[i] = transfer_new(&f, "/hold/10");
     CHECK_INT(transfer_start(&f, t[i]), 0);
@@ -768,7 +764,6 @@ TEST(idle_driver_causes_no_turn) {
     t[i] = transfer_new(&f, "/hold/10");
     CHECK_INT(transfer_start(&f, t[i]), 0);
   }
-  CHECK_INT(curl_multi_setopt(uvcurl_multi(f.uc), CURLMOPT_MAXCONNECTS, 200L), CURLM_OK);
   /* All at once, so that each has a connection of its own. */
   fixture_when(&f, SERVER_HELD, (uint64_t)n, fixture_release, NULL);
   fixture_run(&f);

@@ -322,7 +322,7 @@ TEST(one_stream_is_cancelled) {
 TEST(shutdown_without_a_transfer) {
   fixture f;
   fixture_open_bare(&f);
-  curl_multi_setopt(uvcurl_multi(f.uc), CURLMOPT_MAXCONNECTS, 1L);
+  CHECK_INT(uvcurl_set(f.uc, UVCURL_MAXCONNECTS, 1), 0);
   int most = 0, base = test_descriptors();
   for (int i = 0; i < 20; i++) {
     enum port port = (enum port)(i % 3);

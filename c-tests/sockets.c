@@ -807,6 +807,7 @@ TEST(host_takes_the_descriptor_when_done) {
 TEST(close_without_remove) {
   fixture f;
   unsigned same = 0;
+  fixture_need_options();
   open_loop(&f, NULL);
   taker.f = &f;
   remove_swallowed = true;
@@ -939,7 +940,7 @@ TEST(idle_connections_are_closed_by_the_peer) {
   char url[200];
   fixture f;
   open_loop(&f, &(server_options){.extra_addresses = 16});
-  curl_multi_setopt(uvcurl_multi(f.uc), CURLMOPT_MAXCONNECTS, 5L);
+  CHECK_INT(uvcurl_set(f.uc, UVCURL_MAXCONNECTS, 5), 0);
   int base = test_descriptors(), most = 0;
   for (int i = 0, n = test_slowdown() > 1 ? 100 : 400; i < n; i++) {
     const char *path = i % 2 ? "/late-fin/5/100" : "/linger-close/100";
@@ -1120,6 +1121,7 @@ TEST(first_of_two_ready_cancels_the_second) {
 TEST(reset_during_an_upload_raises_no_signal) {
   fixture f;
   signal(SIGPIPE, SIG_DFL);
+  fixture_need_options();
   open_loop(&f, NULL);
   /* Before 7.87 OpenSSL itself writes to the socket, by write(2). */
   bool tls = server_port(f.server, SERVER_HTTPS) && curl_number() >= 0x075700;

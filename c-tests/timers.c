@@ -379,7 +379,8 @@ TEST(no_timer_without_transfers) {
   fixture_after(&f, 50, nothing, NULL);
   fixture_run(&f);
   CHECK_INT(actions, 0);
-  CHECK_BETWEEN(turns, 1, 3);
+  /* One of them for poll handles that are closed after their transfer. */
+  CHECK_BETWEEN(turns, 1, 4);
   transfer_free(t);
   close_loop(&f);
 }

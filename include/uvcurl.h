@@ -25,7 +25,8 @@
  *  4. uvcurl_close() cancels what is in flight, never waits for a name lookup or anything else, and calls its callback
  *     once nothing of uvcurl is left on the loop.
  *  5. Transfers in flight keep the loop alive, paused and rate-limited ones too. A driver without transfers does not,
- *     however many connections idle in its pool, and causes no turn of the loop after the first. See uvcurl_ref().
+ *     however many connections idle in its pool, and causes no turn of the loop after the first, but for one when the
+ *     peer of an idle connection ends it. See uvcurl_ref().
  *  6. libcurl's own timeouts fire in every state, also (since libcurl 8.8) while a transfer waits behind a connection
  *     limit.
  *  7. What goes wrong with one socket or one transfer is that transfer's result and nobody else's.
@@ -265,11 +266,22 @@ typedef int uvcurl_option;
  * uvcurl has taken note. On libcurl 7.87 to 8.19 CURLOPT_QUICK_EXIT becomes 1 as well, and stays, lest the end of a
  * transfer whose name is still being looked up stop the loop; with this option, and before 7.87, it may.
  *
+ * It costs up to four system calls per transfer, and nothing else.
+ *
  * Set this to 1 if the host has a close-socket function of its own, or lets easy handles of this driver share
  * connections (CURL_LOCK_DATA_CONNECT) with handles that are not the driver's. It can be changed while no transfer is
  * in flight.
  */
 #define UVCURL_EASY_UNTOUCHED 1
+
+/**
+ * How many connections libcurl may keep for later transfers: a number above 0, or 0, the default.
+ *
+ * By default the limit follows what is in flight: it is at least as high as the number of transfers that have been in flight
+ * at once, and sinks slowly when there are fewer. libcurl's own default sinks at once, so that it closes connections at the
+ * end of a crowd of transfers that the next one would have used. Use this instead of CURLMOPT_MAXCONNECTS, which uvcurl sets.
+ */
+#define UVCURL_MAXCONNECTS 2
 
 /**
  * Sets an option of the driver.
@@ -286,10 +298,10 @@ int uvcurl_set(uvcurl_t *uc, uvcurl_option option, long value);
 /**
  * The multi handle of a driver, lent for curl_multi_setopt() of what uvcurl does not own.
  *
- * Connection limits, CURLMOPT_MAXCONNECTS, CURLMOPT_PIPELINING and the like are the host's. CURLMOPT_SOCKETFUNCTION,
- * CURLMOPT_TIMERFUNCTION and their data are uvcurl's, as is every other curl_multi_ function on this handle; leave
- * CURLMOPT_PUSHFUNCTION alone too, for the transfers it adds are nobody's. libcurl refuses curl_multi_setopt() inside its
- * own callbacks.
+ * Connection limits, CURLMOPT_PIPELINING and the like are the host's; for CURLMOPT_MAXCONNECTS see UVCURL_MAXCONNECTS.
+ * CURLMOPT_SOCKETFUNCTION, CURLMOPT_TIMERFUNCTION and their data are uvcurl's, as is every other curl_multi_ function on
+ * this handle; leave CURLMOPT_PUSHFUNCTION alone too, for the transfers it adds are nobody's. libcurl refuses
+ * curl_multi_setopt() inside its own callbacks.
  *
  * \param uc  the driver
  * \return the multi handle, valid until uvcurl_close(); NULL for NULL and for a driver that is closing

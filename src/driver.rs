@@ -14,6 +14,7 @@ use libc::c_int;
 
 use crate::error;
 use crate::pending::{self, Pending};
+use crate::pool::Pool;
 use crate::quirks::Bugs;
 use crate::socket::{Sockets, LOOK_BROKEN_MS, LOOK_MS};
 use crate::sys::{
@@ -98,6 +99,7 @@ pub(crate) struct Driver {
     /// Calls for 0 ms since a socket was ready or the host asked for something.
     hurries: Cell<u32>,
     settings: Cell<Settings>,
+    pool: Pool,
     /// A bug of ours was contained: transfers fail, and no more are taken.
     failed: Cell<bool>,
     /// The close callback that is due comes after those of handles that the host has closed.
@@ -132,6 +134,7 @@ impl Driver {
             bugs: Bugs::of(sys::libcurl()),
             hurries: Cell::new(0),
             settings: Cell::new(Settings { untouched: false }),
+            pool: Pool::default(),
             failed: Cell::new(false),
             last_round: Cell::new(false),
         }
@@ -323,6 +326,16 @@ impl Driver {
         Ok(())
     }
 
+    /// How many connections libcurl may keep; `None`: as many as follow from what is in flight.
+    pub(crate) fn set_max_connects(&self, fixed: Option<usize>) -> Result<(), c_int> {
+        self.must_be_open()?;
+        self.pool.fix(fixed);
+        if !self.inside_libcurl() {
+            self.after_host();
+        }
+        Ok(())
+    }
+
     pub(crate) fn active(&self) -> usize {
         self.transfers.borrow().active()
     }
@@ -428,6 +441,7 @@ impl Driver {
             Some(false) => {
                 self.looking.set(0);
                 if !self.inside_libcurl() {
+                    self.pool.look(self.transfers.borrow().running());
                     self.look();
                     self.pending.begin(now_ns(), || {
                         let all = self.transfers.borrow().running();
@@ -790,6 +804,12 @@ impl Driver {
 
     /// Does what has become possible now that libcurl is off the stack, until nothing is left of it.
     fn catch_up(&self, mut pauses: usize) {
+        if let Some(limit) = self.pool.due(self.transfers.borrow().running()) {
+            if self.enter(|multi| multi.set_max_connects(limit)) == Err(error::RECURSIVE) {
+                // Below a call of the host's own: the next time will do.
+                self.pool.tell_again();
+            }
+        }
         loop {
             let mut again = false;
             self.claim_sockets();

@@ -12,6 +12,7 @@
 //! | `timer` | libcurl's deadline, on one timer | 6 |
 //! | `quirks` | what is known against which libcurl | 6 |
 //! | `pending` | timeouts of transfers behind a connection limit | 6 |
+//! | `pool` | how many connections libcurl keeps | |
 //! | `transfer` | one easy handle from start to report | 1, 8 |
 //! | `completion` | libcurl's messages, and telling the host | 1, 2 |
 //! | `error` | the one table of status numbers | |
@@ -34,6 +35,7 @@ mod completion;
 mod driver;
 mod error;
 mod pending;
+mod pool;
 mod quirks;
 mod socket;
 mod sys;

@@ -403,6 +403,53 @@ fn a_connection_that_is_answered_at_once_keeps_its_handle() {
 }
 
 #[test]
+fn the_limit_of_connections_follows_the_crowd() {
+    let t = Test::new();
+    let told = || {
+        world(|w| {
+            let told: Vec<usize> = w
+                .calls
+                .iter()
+                .filter_map(|call| match call {
+                    Call::MaxConnects(limit) => Some(*limit),
+                    _ => None,
+                })
+                .collect();
+            w.calls.clear();
+            told
+        })
+    };
+    let all: Vec<Easy> = (1..=40).map(|number| t.start(number)).collect();
+    assert_eq!(told(), [8, 16, 32, 64]);
+    let list = all.clone();
+    t.play(move |_| {
+        list[1..]
+            .iter()
+            .for_each(|easy| world(|w| w.finish(*easy, 0)))
+    });
+    turn(&t.driver);
+    assert_eq!(told(), [0; 0], "not down at once");
+    let look = world(|w| {
+        let look = w.timers.iter().find(|(_, ms)| **ms == Some(5_000));
+        *look.unwrap().0
+    });
+    t.driver.timer_due(look);
+    assert_eq!(told(), [0; 0], "there were forty since the last time");
+    t.driver.timer_due(look);
+    t.driver.timer_due(look);
+    assert_eq!(told(), [32, 16]);
+    // The host's word counts, inside libcurl too, and until it says otherwise.
+    t.play(|driver| driver.set_max_connects(Some(5)).unwrap());
+    t.driver.timer_due(look);
+    for number in 2..=12 {
+        t.start(number);
+    }
+    assert_eq!(told(), [5]);
+    t.driver.set_max_connects(None).unwrap();
+    assert_eq!(told(), [16]);
+}
+
+#[test]
 fn only_one_socket_is_matched_with_a_connection() {
     // Two addresses are tried at once; which of them is the connection is known when the other is closed.
     let t = Test::new();

@@ -29,6 +29,14 @@ void fixture_open_bare(fixture *f) {
   CHECK_INT(uv_loop_init(&f->loop), 0);
   CHECK_INT(uvcurl_new(&f->loop, &f->uc), 0);
   CHECK(f->uc != NULL);
+  /* The whole suite in this mode: UVCURL_TEST_UNTOUCHED=1 in the environment. */
+  if (getenv("UVCURL_TEST_UNTOUCHED"))
+    CHECK_INT(uvcurl_set(f->uc, UVCURL_EASY_UNTOUCHED, 1), 0);
+}
+
+void fixture_need_options(void) {
+  if (getenv("UVCURL_TEST_UNTOUCHED"))
+    SKIP("needs the options that uvcurl sets");
 }
 
 void fixture_open_with(fixture *f, const server_options *options) {

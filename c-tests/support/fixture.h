@@ -54,6 +54,8 @@ void fixture_release(fixture *f, void *unused);
  * libcurl's that is. */
 unsigned curl_number(void);
 
+/* Skips the case if UVCURL_TEST_UNTOUCHED is set, for it is about options that uvcurl sets. */
+void fixture_need_options(void);
 /* Skips the case if there are no certificates. */
 void fixture_need_tls(const fixture *f);
 

@@ -82,10 +82,19 @@ pub type uvcurl_option = c_int;
 /// uvcurl has taken note. On libcurl 7.87 to 8.19 CURLOPT_QUICK_EXIT becomes 1 as well, and stays, lest the end of a
 /// transfer whose name is still being looked up stop the loop; with this option, and before 7.87, it may.
 ///
+/// It costs up to four system calls per transfer, and nothing else.
+///
 /// Set this to 1 if the host has a close-socket function of its own, or lets easy handles of this driver share
 /// connections (CURL_LOCK_DATA_CONNECT) with handles that are not the driver's. It can be changed while no transfer is
 /// in flight.
 pub const UVCURL_EASY_UNTOUCHED: uvcurl_option = 1;
+
+/// How many connections libcurl may keep for later transfers: a number above 0, or 0, the default.
+///
+/// By default the limit follows what is in flight: it is at least as high as the number of transfers that have been in flight
+/// at once, and sinks slowly when there are fewer. libcurl's own default sinks at once, so that it closes connections at the
+/// end of a crowd of transfers that the next one would have used. Use this instead of CURLMOPT_MAXCONNECTS, which uvcurl sets.
+pub const UVCURL_MAXCONNECTS: uvcurl_option = 2;
 
 /// Makes a driver on a loop.
 ///
@@ -305,7 +314,11 @@ pub unsafe extern "C" fn uvcurl_set(
         match (unsafe { enter_open(uc) }, option, value) {
             (Err(error), ..) => error,
             (Ok(driver), UVCURL_EASY_UNTOUCHED, 0 | 1) => status(driver.set_untouched(value == 1)),
-            (Ok(_), UVCURL_EASY_UNTOUCHED, _) => error::EINVAL,
+            (Ok(driver), UVCURL_MAXCONNECTS, 0..) => {
+                let fixed = usize::try_from(value).ok().filter(|limit| *limit > 0);
+                act(&driver, |driver| driver.set_max_connects(fixed))
+            }
+            (Ok(_), UVCURL_EASY_UNTOUCHED | UVCURL_MAXCONNECTS, _) => error::EINVAL,
             (Ok(_), ..) => error::ENOTSUP,
         }
     })
@@ -325,10 +338,10 @@ pub unsafe extern "C" fn uvcurl_loop(uc: *const uvcurl_t) -> *mut uv_loop_t {
 
 /// The multi handle of a driver, lent for curl_multi_setopt() of what uvcurl does not own.
 ///
-/// Connection limits, CURLMOPT_MAXCONNECTS, CURLMOPT_PIPELINING and the like are the host's. CURLMOPT_SOCKETFUNCTION,
-/// CURLMOPT_TIMERFUNCTION and their data are uvcurl's, as is every other curl_multi_ function on this handle; leave
-/// CURLMOPT_PUSHFUNCTION alone too, for the transfers it adds are nobody's. libcurl refuses curl_multi_setopt() inside its
-/// own callbacks.
+/// Connection limits, CURLMOPT_PIPELINING and the like are the host's; for CURLMOPT_MAXCONNECTS see UVCURL_MAXCONNECTS.
+/// CURLMOPT_SOCKETFUNCTION, CURLMOPT_TIMERFUNCTION and their data are uvcurl's, as is every other curl_multi_ function on
+/// this handle; leave CURLMOPT_PUSHFUNCTION alone too, for the transfers it adds are nobody's. libcurl refuses
+/// curl_multi_setopt() inside its own callbacks.
 ///
 /// \param uc  the driver
 /// \return the multi handle, valid until uvcurl_close(); NULL for NULL and for a driver that is closing

@@ -231,6 +231,12 @@ impl Multi {
         Ok(())
     }
 
+    pub(crate) fn set_max_connects(&self, limit: usize) -> Result<(), c_int> {
+        let limit = c_long::try_from(limit).unwrap_or(c_long::MAX);
+        // SAFETY: a live multi handle, and a long.
+        check(unsafe { c::curl_multi_setopt(self.raw, c::CURLMOPT_MAXCONNECTS, limit) })
+    }
+
     pub(crate) fn remove(&self, easy: Easy) -> Result<(), c_int> {
         // SAFETY: both handles are live.
         check(unsafe { c::curl_multi_remove_handle(self.raw, easy.0) })

@@ -26,6 +26,7 @@ pub(crate) enum Call {
     PollClose(Socket),
     TimerStart(u64),
     Add(Easy),
+    MaxConnects(usize),
     Remove(Easy),
     Act(Action),
     Pause(Easy, c_int),
@@ -459,6 +460,9 @@ impl Multi {
                 }
             }
         })?
+    }
+    pub(crate) fn set_max_connects(&self, limit: usize) -> Result<(), c_int> {
+        enter_libcurl(|| world(|w| w.calls.push(Call::MaxConnects(limit))))
     }
     pub(crate) fn remove(&self, easy: Easy) -> Result<(), c_int> {
         enter_libcurl(|| {

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/epoll.h>
 #include <time.h>
 
 extern char __executable_start, etext;
@@ -35,3 +36,5 @@ INTERPOSE(pthread_join, (pthread_t thread, void **result), (thread, result))
 INTERPOSE(clock_gettime, (clockid_t id, struct timespec *t), (id, t))
 INTERPOSE(sigaction, (int number, const struct sigaction *act, struct sigaction *old),
           (number, act, old))
+INTERPOSE(epoll_ctl, (int set, int op, int fd, struct epoll_event *event), (set, op, fd, event))
+INTERPOSE(ioctl, (int fd, unsigned long request, void *argument), (fd, request, argument))

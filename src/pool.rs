@@ -1,0 +1,56 @@
+//! How many connections libcurl keeps.
+//!
+//! Its own limit is a multiple of the transfers in flight at the moment. When a crowd of transfers ends, the limit sinks with
+//! it: before 8.22 libcurl then closes connections that the next crowd would have used, and in all versions each transfer
+//! that ends over the limit searches the whole pool. So the limit is set, and follows the crowd: up at once, down slowly.
+
+use std::cell::Cell;
+
+const LEAST: usize = 8;
+
+#[derive(Default)]
+pub(crate) struct Pool {
+    /// What libcurl was told last; 0: nothing.
+    told: Cell<usize>,
+    wanted: Cell<usize>,
+    fixed: Cell<Option<usize>>,
+    /// The most transfers that libcurl has had since `look` was last called.
+    most: Cell<usize>,
+}
+
+impl Pool {
+    /// The host names the limit, or leaves it to us again.
+    pub(crate) fn fix(&self, fixed: Option<usize>) {
+        self.fixed.set(fixed);
+        if let Some(limit) = fixed {
+            self.wanted.set(limit);
+        } else {
+            self.wanted.set(LEAST);
+        }
+    }
+
+    /// What libcurl is to be told now, if anything; `running` is how many transfers it has.
+    pub(crate) fn due(&self, running: usize) -> Option<usize> {
+        if running > self.most.get() {
+            self.most.set(running);
+        }
+        if self.fixed.get().is_none() && running > self.wanted.get() {
+            self.wanted.set(running.next_power_of_two().max(LEAST));
+        }
+        let wanted = self.wanted.get();
+        (self.told.replace(wanted) != wanted).then_some(wanted)
+    }
+
+    pub(crate) fn tell_again(&self) {
+        self.told.set(0);
+    }
+
+    /// From time to time while there are transfers: a limit that was needed no longer is halved.
+    pub(crate) fn look(&self, running: usize) {
+        let most = self.most.replace(running);
+        let wanted = self.wanted.get();
+        if self.fixed.get().is_none() && wanted > LEAST && most <= wanted / 4 {
+            self.wanted.set(wanted / 2);
+        }
+    }
+}
