@@ -102,7 +102,7 @@ TEST(new_connections) {
   fixture_open(&f);
   count(&f, 1, 500, true);
   CHECK_BETWEEN(epoll_ctls, at_least(1), 5 * 500 + 50);
-  CHECK_BETWEEN(ioctls, 0, 50);
+  CHECK_BETWEEN(ioctls, 0, 250);
   CHECK_INT(server_count(f.server, SERVER_ACCEPTED), 502);
   fixture_close(&f);
 }
