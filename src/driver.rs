@@ -550,10 +550,12 @@ impl Driver {
             };
             let ours =
                 !self.settings.get().untouched && self.transfers.borrow().order(easy) == user;
-            let hooked = ours && {
-                let connects = sys::connects(easy);
-                self.transfers.borrow_mut().claim_connect(easy, connects)
-            };
+            let connects = if ours { sys::connects(easy) } else { 0 };
+            let hooked =
+                self.transfers.borrow().has_connected(easy, connects) && sys::is_tcp(socket);
+            if hooked {
+                self.transfers.borrow_mut().claim_connect(easy, connects);
+            }
             self.sockets.borrow_mut().decide(socket, hooked);
         }
         self.watch_the_turn();

@@ -403,6 +403,27 @@ fn a_connection_that_is_answered_at_once_keeps_its_handle() {
 }
 
 #[test]
+fn the_descriptor_of_a_lookup_is_no_connection() {
+    // libcurl before 8.20: the first connection was never announced, and for a redirect a name is looked up. The descriptor
+    // by which that reports is closed without a word.
+    let t = Test::new();
+    world(|w| w.resolver = Some(8));
+    let one = t.start(1);
+    world(|w| w.connects.insert(one, 1));
+    t.play(move |driver| driver.socket_wanted(one, 8, Events::IN));
+    turn(&t.driver);
+    t.play(move |driver| {
+        driver.socket_wanted(one, 8, Events::NONE);
+        world(|w| w.close_socket(8));
+        driver.socket_wanted(one, 9, Events::IN);
+    });
+    poll_ready(&t.driver, 8);
+    assert_eq!(world(|w| w.watched(8)), None);
+    finish(&t, one, 9);
+    assert!(world(|w| w.watched(9)).is_some());
+}
+
+#[test]
 fn the_limit_of_connections_follows_the_crowd() {
     let t = Test::new();
     let told = || {

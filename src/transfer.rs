@@ -131,14 +131,17 @@ impl Transfers {
         self.map.get(&easy).map_or(0, |transfer| transfer.order)
     }
 
-    /// Whether the transfer, which has opened `connects` connections by now, has opened one since this was last asked.
-    pub(crate) fn claim_connect(&mut self, easy: Easy, connects: u64) -> bool {
-        match self.map.get_mut(&easy) {
-            Some(transfer) if transfer.claimed < connects => {
-                transfer.claimed = connects;
-                true
-            }
-            _ => false,
+    /// Whether the transfer, which has opened `connects` connections by now, has opened one that is not matched with a socket.
+    pub(crate) fn has_connected(&self, easy: Easy, connects: u64) -> bool {
+        self.map
+            .get(&easy)
+            .is_some_and(|transfer| transfer.claimed < connects)
+    }
+
+    /// A socket has been matched with the last of its connections.
+    pub(crate) fn claim_connect(&mut self, easy: Easy, connects: u64) {
+        if let Some(transfer) = self.map.get_mut(&easy) {
+            transfer.claimed = connects;
         }
     }
 

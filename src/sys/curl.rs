@@ -138,6 +138,27 @@ pub(crate) fn connects(easy: Easy) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
 
+/// Whether `socket` is a TCP connection's, and not a resolver's, say, which the transfer also announces and which has no
+/// close-socket function. Where that cannot be asked in one call the answer is no.
+pub(crate) fn is_tcp(socket: Socket) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let mut protocol: c_int = 0;
+        let mut size = std::mem::size_of::<c_int>() as libc::socklen_t;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_PROTOCOL);
+        // SAFETY: storage for an int and its size; any descriptor will do.
+        let code = unsafe {
+            libc::getsockopt(socket, level, option, (&raw mut protocol).cast(), &mut size)
+        };
+        code == 0 && protocol == libc::IPPROTO_TCP
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        false
+    }
+}
+
 /// Whether a descriptor that belongs to no transfer is the one with which libcurl's threads wake the multi handle: then it
 /// lives as long as that, since 8.20. Everything else that libcurl announces so is a connection that is being closed.
 pub(crate) fn is_wakeup(socket: Socket) -> bool {

@@ -70,6 +70,8 @@ pub(crate) struct World {
     /// How many connections each transfer has opened.
     pub(crate) connects: BTreeMap<Easy, u64>,
     pub(crate) wakeup: Option<Socket>,
+    /// The descriptor of a name lookup, which the transfer announces.
+    pub(crate) resolver: Option<Socket>,
     pub(crate) timers: BTreeMap<usize, Option<u64>>,
     inside: bool,
     attached: bool,
@@ -400,6 +402,9 @@ pub(crate) struct Settings {
 
 pub(crate) fn connects(easy: Easy) -> u64 {
     world(|w| w.connects.get(&easy).copied().unwrap_or(0))
+}
+pub(crate) fn is_tcp(socket: Socket) -> bool {
+    world(|w| w.resolver != Some(socket))
 }
 pub(crate) fn is_wakeup(socket: Socket) -> bool {
     world(|w| w.wakeup == Some(socket))

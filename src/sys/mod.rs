@@ -12,13 +12,13 @@ mod uv;
 
 #[cfg(not(test))]
 pub(crate) use self::curl::{
-    connects, curl_text, global_init, is_wakeup, libcurl, pause, prepare, release, stays_ready,
-    Multi, Settings, VERSION_INFO,
+    connects, curl_text, global_init, is_tcp, is_wakeup, libcurl, pause, prepare, release,
+    stays_ready, Multi, Settings, VERSION_INFO,
 };
 #[cfg(test)]
 pub(crate) use self::fake::{
-    connects, is_wakeup, libcurl, now_ns, pause, prepare, release, stays_ready, CloseFn, DoneFn,
-    Hold, Idle, Loop, Multi, Poll, Settings, Timer,
+    connects, is_tcp, is_wakeup, libcurl, now_ns, pause, prepare, release, stays_ready, CloseFn,
+    DoneFn, Hold, Idle, Loop, Multi, Poll, Settings, Timer,
 };
 #[cfg(not(test))]
 pub(crate) use self::uv::{
