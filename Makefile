@@ -135,9 +135,12 @@ $(NODE_ADDON)/second-libuv.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvc
 $(NODE_ADDON)/visible.node: c-tests/node/fetch.c $(NODE_PREFIX)/include/uvcurl_node.h
 	$(call addon,$(NODE_BUILD)/node/lib/uvcurl-node/libuvcurl_node.a,)
 
+# A Node with libuv and OpenSSL of its own comes first in PATH.
+WITH_NODE = PATH="$$(sh tools/node.sh):$$PATH"; export PATH;
+
 node: ## uvcurl for addons of Node, installed under build/node-prefix
 	@sh tools/setup.sh cmake-node
-	@$(MAKE) -s --no-print-directory $(NODE_PREFIX)/include/uvcurl_node.h
+	@$(WITH_NODE) $(MAKE) -s --no-print-directory $(NODE_PREFIX)/include/uvcurl_node.h
 
 # ---- tests ----
 
@@ -314,23 +317,23 @@ bench-quick: setup-bench ## the ratios that matter, in under two minutes once th
 
 NODE_TESTS = $(wildcard c-tests/node/test/*.test.js)
 test-node: node $(EMBEDDED)/lib/libuvcurl.a ## an addon on Node's own loop, against Node's servers and nginx
-	@$(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node $(NODE_ADDON)/second-libuv.node $(NODE_ADDON)/visible.node
-	@UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_PREFIX=$(CURDIR)/$(NODE_PREFIX) \
+	@$(WITH_NODE) $(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node $(NODE_ADDON)/second-libuv.node $(NODE_ADDON)/visible.node
+	@$(WITH_NODE) UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_PREFIX=$(CURDIR)/$(NODE_PREFIX) \
 	  UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
 	  sh tools/with-servers.sh sh tools/node-suite.sh $(RESULTS)/test-node.count $(NODE_TESTS)
 
 # Node itself frees nothing at its end, so leaks are not looked for.
 test-node-asan: node ## the C of the addon and of uvcurl_node.h under AddressSanitizer
-	@$(MAKE) -s --no-print-directory NODE_ADDON=build/node-addon-asan \
+	@$(WITH_NODE) $(MAKE) -s --no-print-directory NODE_ADDON=build/node-addon-asan \
 	  NODE_ADDON_FLAGS='-fsanitize=address -fno-omit-frame-pointer' build/node-addon-asan/fetch.node
-	@UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon-asan/fetch.node ASAN_OPTIONS=detect_leaks=0 \
+	@$(WITH_NODE) UVCURL_TEST_ADDON=$(CURDIR)/build/node-addon-asan/fetch.node ASAN_OPTIONS=detect_leaks=0 \
 	  sh tools/with-servers.sh env LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" sh tools/node-suite.sh \
 	  build/results-asan/test-node-asan.count $(addprefix c-tests/node/test/,request.test.js abort.test.js life.test.js nginx.test.js)
 
 # Not a part of `test`, for each compiles libcurl, and one of them all of rustls.
 NODE_TLS ?= openssl-static rustls
 test-node-tls: ## the same with an OpenSSL or a rustls inside the addon
-	@for tls in $(NODE_TLS); do \
+	@$(WITH_NODE) for tls in $(NODE_TLS); do \
 	  echo "with $$tls" && \
 	  $(MAKE) -s --no-print-directory NODE_BUILD=build/node-$$tls NODE_PREFIX=build/node-prefix-$$tls \
 	    NODE_ADDON=build/node-addon-$$tls NODE_CMAKE_OPTIONS=-DUVCURL_TLS=$$tls build/node-addon-$$tls/fetch.node && \
@@ -342,15 +345,15 @@ test-node-tls: ## the same with an OpenSSL or a rustls inside the addon
 # Not a part of `test`: it fetches other versions of Node, 40 MB each.
 NODE_VERSIONS ?= 20 22 24 26
 test-node-versions: node $(EMBEDDED)/lib/libuvcurl.a ## the same addon, not compiled again, on other versions of Node
-	@$(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node $(NODE_ADDON)/second-libuv.node $(NODE_ADDON)/visible.node
-	@UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
+	@$(WITH_NODE) $(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node $(NODE_ADDON)/second-libuv.node $(NODE_ADDON)/visible.node
+	@$(WITH_NODE) UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
 	  sh tools/with-servers.sh sh tools/node-versions.sh build/results-versions $(NODE_VERSIONS)
 
 bench-node: node ## this addon beside undici, fetch and http.request, on one server
-	@$(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node
+	@$(WITH_NODE) $(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node
 	@mkdir -p build/bench-node && [ -d build/bench-node/node_modules/undici ] || \
 	  npm install --silent --prefix build/bench-node undici@7
-	@UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node \
+	@$(WITH_NODE) UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node \
 	  UVCURL_BENCH_UNDICI=$(CURDIR)/build/bench-node/node_modules/undici \
 	  sh tools/with-servers.sh node benches/node/bench.js
 

@@ -32,7 +32,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
   cmake-* | bench | all) command -v cmake >/dev/null 2>&1 || need="$need cmake" ;;
   esac
   case $what in
-  cmake-node | all) command -v node >/dev/null 2>&1 || need="$need node-with-its-headers" ;;
+  cmake-node | all) command -v npm >/dev/null 2>&1 || need="$need node-and-npm" ;;
   esac
   [ "$what" = cmake-node ] ||
     ls /usr/lib*/libclang*.so* /usr/lib/llvm*/lib/libclang*.so* /usr/lib/*/libclang*.so* \
@@ -45,7 +45,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
     [ -e /usr/include/ev.h ] || need="$need libev-development-files"
   fi
   if [ "$what" = all ]; then
-    for tool in c++ openssl valgrind nm readelf objcopy ninja luajit; do
+    for tool in c++ openssl valgrind nm readelf objcopy ninja luajit python3; do
       command -v "$tool" >/dev/null 2>&1 || need="$need $tool"
     done
     luajit -e 'require "luv"' >/dev/null 2>&1 || need="$need luv-for-luajit"
@@ -72,6 +72,8 @@ all)
   packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev g++ openssl nginx valgrind libc6-dbg"
   # Hosts of the tests' own: another build tool, a scripting language with a libuv loop.
   packages="$packages ninja-build luajit lua-luv"
+  # node-gyp is written in it.
+  packages="$packages python3"
   ;;
 esac
 
@@ -79,10 +81,9 @@ need=
 for package in $packages; do
   has "$package" || need="$need $package"
 done
-# Debian's own nodejs takes libuv and OpenSSL from the system and has its headers in libnode-dev; Node's own builds, and
-# NodeSource's package, bring all along.
+# Debian's own nodejs takes libuv and OpenSSL from the system; tools/node.sh then fetches another with its npm.
 case $what in
-cmake-node | all) command -v node >/dev/null 2>&1 || need="$need nodejs libnode-dev npm" ;;
+cmake-node | all) command -v npm >/dev/null 2>&1 || need="$need nodejs npm" ;;
 esac
 # The declarations of libuv are made by bindgen, which loads libclang and its own <stddef.h>. The full libclang-dev has
 # both, and 250 MB of other things.
