@@ -56,7 +56,9 @@ static void run_all(fixture *f, transfer **t, int crowd, int total) {
 static void count(fixture *f, int crowd, int total, bool new_connections) {
   transfer *t[100];
   for (int i = 0; i < crowd; i++) {
-    t[i] = transfer_new(f, "/bytes/10");
+    /* Every answer is waited for: a connection that is made and answered within one call is never
+     * announced, and then nothing tells that it has the close-socket function. */
+    t[i] = transfer_new(f, "/delay/1/10");
     if (new_connections)
       CHECK_INT(curl_easy_setopt(t[i]->easy, CURLOPT_FORBID_REUSE, 1L), CURLE_OK);
   }
@@ -113,7 +115,7 @@ TEST(untouched_handles) {
   fixture_open(&f);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, 1), 0);
   count(&f, 1, 500, false);
-  CHECK_BETWEEN(epoll_ctls, at_least(1), 4 * 500);
+  CHECK_BETWEEN(epoll_ctls, at_least(1), 6 * 500 - 50);
   CHECK_INT(server_count(f.server, SERVER_ACCEPTED), 1);
   fixture_close(&f);
 }

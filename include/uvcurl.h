@@ -266,7 +266,7 @@ typedef int uvcurl_option;
  * uvcurl has taken note. On libcurl 7.87 to 8.19 CURLOPT_QUICK_EXIT becomes 1 as well, and stays, lest the end of a
  * transfer whose name is still being looked up stop the loop; with this option, and before 7.87, it may.
  *
- * It costs up to four system calls per transfer, and nothing else.
+ * It costs a few system calls per transfer, and nothing else.
  *
  * Set this to 1 if the host has a close-socket function of its own, or lets easy handles of this driver share
  * connections (CURL_LOCK_DATA_CONNECT) with handles that are not the driver's. It can be changed while no transfer is
