@@ -2,6 +2,7 @@
  * libcurl's own, few on a new one; and that what saves them is safe beside shared pools. */
 /* link: -Wl,--wrap=epoll_ctl,--wrap=ioctl */
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -53,12 +54,19 @@ static void run_all(fixture *f, transfer **t, int crowd, int total) {
   CHECK_INT(left, 0);
 }
 
+/* Ten bytes, which take the server longer than the same call of libcurl's. */
+static transfer *new_delayed(fixture *f) {
+  char path[40];
+  snprintf(path, sizeof path, "/delay/%u/10", 1 + 2 * (test_slowdown() - 1));
+  return transfer_new(f, path);
+}
+
 static void count(fixture *f, int crowd, int total, bool new_connections) {
   transfer *t[100];
   for (int i = 0; i < crowd; i++) {
     /* Every answer is waited for: a connection that is made and answered within one call is never
      * announced, and then nothing tells that it has the close-socket function. */
-    t[i] = transfer_new(f, "/delay/1/10");
+    t[i] = new_delayed(f);
     if (new_connections)
       CHECK_INT(curl_easy_setopt(t[i]->easy, CURLOPT_FORBID_REUSE, 1L), CURLE_OK);
   }
@@ -154,7 +162,7 @@ TEST(two_drivers_on_a_loop_share_a_pool) {
   fixture_open(&f);
   CHECK_INT(uvcurl_new(&f.loop, &other), 0);
   CURLSH *share = shared_pool();
-  transfer *a = transfer_new(&f, "/delay/3/10"), *b = transfer_new(&f, "/delay/3/10");
+  transfer *a = new_delayed(&f), *b = new_delayed(&f);
   use(a, share);
   use(b, share);
   for (int i = 0; i < 20; i++) {
@@ -191,7 +199,7 @@ TEST(pool_is_shared_with_the_host) {
             CURLE_OK);
   CHECK_INT(curl_easy_setopt(own, CURLOPT_SHARE, share), CURLE_OK);
   CHECK_INT(curl_easy_setopt(own, CURLOPT_NOBODY, 1L), CURLE_OK);
-  transfer *t = transfer_new(&f, "/delay/3/10");
+  transfer *t = new_delayed(&f);
   use(t, share);
   for (int i = 0; i < 20; i++) {
     CHECK_INT(curl_easy_setopt(own, CURLOPT_FORBID_REUSE, 0L), CURLE_OK);
