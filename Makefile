@@ -79,7 +79,7 @@ HOST_OPTIONS = -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/host-target
 PACKAGE_OPTIONS = -DCMAKE_BUILD_TYPE=Release $(HOST_OPTIONS)
 packages: ## .deb and .tar.gz, into build/packages
 	@mkdir -p build/packages && rm -f build/packages/*
-	@sh tools/setup.sh cmake-host
+	@sh tools/setup.sh cmake-packages
 	@echo "building packages"
 	@{ cmake -S . -B build/package-deb $(PACKAGE_OPTIONS) -DCMAKE_INSTALL_PREFIX=/usr && \
 	  cmake --build build/package-deb && \

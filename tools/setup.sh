@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what is missing for `make demo` (setup.sh demo), for a CMake build (setup.sh cmake-embedded, cmake-host, cmake-node),
+# Installs what is missing for `make demo` (setup.sh demo), for a CMake build (setup.sh cmake-embedded, cmake-host, cmake-node,
+# cmake-packages),
 # for `make bench` (setup.sh bench), or for everything but that (setup.sh).
 # On Debian and Ubuntu by apt; elsewhere it names what to install and stops.
 set -eu
@@ -26,7 +27,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
   *) has_module openssl ;;
   esac
   case $what in
-  cmake-host | bench | all) has_module libuv && has_module libcurl ;;
+  cmake-host | cmake-packages | bench | all) has_module libuv && has_module libcurl ;;
   esac
   case $what in
   cmake-* | bench | all) command -v cmake >/dev/null 2>&1 || need="$need cmake" ;;
@@ -65,6 +66,7 @@ packages="gcc libc6-dev make perl pkg-config libssl-dev ca-certificates"
 case $what in
 cmake-embedded) packages="$packages cmake binutils" ;;
 cmake-host) packages="gcc libc6-dev make perl pkg-config cmake binutils libuv1-dev libcurl4-openssl-dev" ;;
+cmake-packages) packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev file dpkg-dev" ;;
 cmake-node) packages="gcc libc6-dev make perl cmake binutils" ;;
 bench) packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev openssl valgrind strace libc6-dbg libevent-dev \
 libev-dev libnghttp2-dev gnuplot-nox" ;;
@@ -72,8 +74,8 @@ all)
   packages="$packages cmake binutils libuv1-dev libcurl4-openssl-dev g++ openssl nginx valgrind libc6-dbg"
   # Hosts of the tests' own: another build tool, a scripting language with a libuv loop.
   packages="$packages ninja-build luajit lua-luv"
-  # node-gyp is written in it.
-  packages="$packages python3"
+  # node-gyp is written in python3; file and dpkg-dev are what cpack finds a package's dependencies with.
+  packages="$packages python3 file dpkg-dev"
   ;;
 esac
 
