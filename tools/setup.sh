@@ -1,7 +1,6 @@
 #!/bin/sh
 # Installs what is missing for `make demo` (setup.sh demo), for a CMake build (setup.sh cmake-embedded, cmake-host, cmake-node,
-# cmake-packages),
-# for `make bench` (setup.sh bench), or for everything but that (setup.sh).
+# cmake-packages), for `make bench` (setup.sh bench), or for everything but that (setup.sh).
 # On Debian and Ubuntu by apt; elsewhere it names what to install and stops.
 set -eu
 what=${1:-all}
