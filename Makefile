@@ -78,7 +78,7 @@ install: setup-cmake ## install under PREFIX (and DESTDIR): MODE=embedded, the d
 HOST_OPTIONS = -DUVCURL_CARGO_TARGET_DIR=$(CURDIR)/build/host-target
 PACKAGE_OPTIONS = -DCMAKE_BUILD_TYPE=Release $(HOST_OPTIONS)
 packages: ## .deb and .tar.gz, into build/packages
-	@mkdir -p build/packages && rm -f build/packages/*
+	@rm -rf build/packages && mkdir -p build/packages
 	@sh tools/setup.sh cmake-packages
 	@echo "building packages"
 	@{ cmake -S . -B build/package-deb $(PACKAGE_OPTIONS) -DCMAKE_INSTALL_PREFIX=/usr && \
