@@ -45,8 +45,12 @@ impl Frame {
 }
 
 /// Notes that this thread has the driver. `settled`: because it runs the loop.
+#[inline]
 pub(crate) fn move_to_this_thread(driver: &Driver, settled: bool) {
     let here = current_thread();
+    if driver.is_on(here) && (driver.is_settled() || !settled) {
+        return;
+    }
     if driver.settle_on(here, settled) {
         for entry in live().iter_mut() {
             if entry.driver == std::ptr::from_ref(driver) as usize {
@@ -197,9 +201,10 @@ pub(crate) unsafe extern "C" fn socket_wanted(
     driver: *mut c_void,
     _socketp: *mut c_void,
 ) -> c_int {
-    guard((), || {
-        // SAFETY: set with the driver's address by `Multi::attach`, and cleared before the driver goes.
-        let frame = unsafe { Frame::new(driver.cast()) };
+    // SAFETY: set with the driver's address by `Multi::attach`, and cleared before the driver goes; nothing that runs in here
+    // can end it, so it needs no frame.
+    let driver = unsafe { &*driver.cast::<Driver>() };
+    guard_driver(driver, (), |driver| {
         let events = match what {
             1 => Events::IN,
             2 => Events::OUT,
@@ -207,9 +212,7 @@ pub(crate) unsafe extern "C" fn socket_wanted(
             // CURL_POLL_REMOVE (4), and CURL_POLL_NONE (0), which libcurl defines and does not use.
             _ => Events::NONE,
         };
-        guard_driver(&frame, (), |driver| {
-            driver.socket_wanted(Easy(easy), socket, events);
-        });
+        driver.socket_wanted(Easy(easy), socket, events);
     });
     0
 }
@@ -222,11 +225,9 @@ pub(crate) unsafe extern "C" fn timer_wanted(
 ) -> c_int {
     #[allow(clippy::unnecessary_cast, reason = "a long has 32 bits elsewhere")]
     let ms = ms as i64;
-    guard((), || {
-        // SAFETY: as in `socket_wanted`.
-        let frame = unsafe { Frame::new(driver.cast()) };
-        guard_driver(&frame, (), |driver| driver.timer_wanted(ms));
-    });
+    // SAFETY: as in `socket_wanted`.
+    let driver = unsafe { &*driver.cast::<Driver>() };
+    guard_driver(driver, (), |driver| driver.timer_wanted(ms));
     0
 }
 

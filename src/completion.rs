@@ -6,15 +6,19 @@
 
 use libc::c_int;
 
-use crate::driver::{Driver, Phase};
+use crate::driver::{Driver, Phase, Request};
 use crate::sys::Easy;
 
 impl Driver {
     /// Reads every message there is and lets libcurl let go of those transfers.
     pub(crate) fn drain(&self) {
-        let Some(first) = self.multi.next_done() else {
+        let Some((first, mut left)) = self.multi.next_done() else {
             return;
         };
+        if left == 0 {
+            self.finish(first);
+            return;
+        }
         let mut messages = std::mem::take(&mut *self.messages.borrow_mut());
         let mut next = Some(first);
         while let Some(message) = next {
@@ -24,7 +28,12 @@ impl Driver {
             } else {
                 messages.push(message);
             }
-            next = self.multi.next_done();
+            next = None;
+            if left > 0 {
+                if let Some((message, after)) = self.multi.next_done() {
+                    (next, left) = (Some(message), after);
+                }
+            }
         }
         for message in messages.drain(..) {
             self.finish(message);
@@ -33,10 +42,12 @@ impl Driver {
     }
 
     fn finish(&self, (easy, status): (Easy, c_int)) {
-        // A handle the host has added to the multi handle by itself is not ours to remove.
-        let settled = self.transfers.borrow_mut().ending(easy, status);
-        if let Some(added) = settled {
-            self.part(easy, added);
+        // A handle the host has added to the multi handle by itself is not ours to remove, and one that has been cancelled
+        // is being removed. Nothing is reported while libcurl is on the stack, so the report may be due already.
+        let ended = self.transfers.borrow_mut().ended_with(easy, status);
+        if ended && !self.take_out(easy) {
+            self.transfers.borrow_mut().not_ended(easy);
+            self.later(Request::End(easy));
         }
     }
 

@@ -42,7 +42,7 @@ pub(crate) enum Phase {
 }
 
 /// What the host asked for inside one of libcurl's callbacks, and libcurl forbids there (R12).
-enum Request {
+pub(crate) enum Request {
     Add(Easy),
     End(Easy),
     Pause(Easy, c_int),
@@ -88,6 +88,10 @@ pub(crate) struct Driver {
     pub(crate) messages: RefCell<Vec<(Easy, c_int)>>,
     referenced: Cell<bool>,
     held: Cell<bool>,
+    /// The loop has called from its poll or timer phase, or from the idle handle itself, so that the idle handle is certain to
+    /// run before the loop polls next. Elsewhere, in a prepare callback of the host's for one, what the host starts to
+    /// watch may be registered before that.
+    turn_will_end: Cell<bool>,
     /// The idle handle is to run before the loop polls.
     turn_watched: Cell<bool>,
     /// The wait the look timer was started for; 0: it is stopped.
@@ -127,6 +131,7 @@ impl Driver {
             messages: RefCell::default(),
             referenced: Cell::new(true),
             held: Cell::new(false),
+            turn_will_end: Cell::new(false),
             turn_watched: Cell::new(false),
             looking: Cell::new(0),
             more_silent: Cell::new(false),
@@ -255,28 +260,34 @@ impl Driver {
         if self.failed.get() {
             return Err(error::UVCURL_E_INTERNAL);
         }
-        self.reserve_request()?;
-        self.transfers.borrow_mut().insert(easy, done)?;
         if self.inside_libcurl() {
+            self.reserve_request()?;
+            self.transfers
+                .borrow_mut()
+                .insert(easy, done, State::Queued)?;
             self.request(Request::Add(easy));
             self.rest();
             return Ok(());
         }
+        self.transfers
+            .borrow_mut()
+            .insert(easy, done, State::Running)?;
         let added = match self.add(easy) {
-            Ok(()) => {
-                self.transfers.borrow_mut().added(easy);
-                Ok(())
-            }
-            Err(error::RECURSIVE) => {
+            Ok(()) => Ok(()),
+            Err(error::RECURSIVE) if self.reserve_request().is_ok() => {
+                self.transfers.borrow_mut().not_added(easy);
                 self.later(Request::Add(easy));
                 Ok(())
             }
             Err(error) => {
                 self.transfers.borrow_mut().discard(easy);
-                Err(error)
+                Err(match error {
+                    error::RECURSIVE => error::ENOMEM,
+                    error => error,
+                })
             }
         };
-        self.after_host();
+        self.after_start();
         added
     }
 
@@ -414,9 +425,11 @@ impl Driver {
             self.act(Action::Ready(socket, events));
             if self.bugs.descriptor_spins {
                 let transfers = self.transfers.borrow();
-                self.sockets.borrow_mut().told(socket, poll, |easy, user| {
-                    user != 0 && transfers.order(easy) == user
-                });
+                self.sockets
+                    .borrow_mut()
+                    .told(socket, poll, |easy, started| {
+                        transfers.is_among(easy, started)
+                    });
             }
         }
         self.hurries.set(0);
@@ -472,11 +485,9 @@ impl Driver {
     /// Does `what` the loop has called for.
     fn in_turn(&self, what: impl FnOnce()) {
         // Not when the host runs the loop inside a callback of ours: the outer loop may be about to poll.
-        self.sockets
-            .borrow_mut()
-            .set_turn_will_end(self.frames.get() <= 1);
+        self.turn_will_end.set(self.frames.get() <= 1);
         what();
-        self.sockets.borrow_mut().set_turn_will_end(false);
+        self.turn_will_end.set(false);
     }
 
     /// The idle handle ran, or a timer that does the same.
@@ -527,13 +538,15 @@ impl Driver {
     pub(crate) fn socket_wanted(&self, easy: Easy, socket: Socket, events: Events) {
         // Multi-handle calls that libcurl makes us by itself, from curl_easy_cleanup of a host that broke the contract
         // for one, come without `enter`; the record is kept in line all the same.
-        let user = match events {
-            Events::NONE => 0,
-            _ => self.transfers.borrow().order(easy),
-        };
-        self.sockets
-            .borrow_mut()
-            .want(&self.uv, (easy, user), socket, events);
+        let transfers = self.transfers.borrow();
+        self.sockets.borrow_mut().want(
+            &self.uv,
+            &transfers,
+            easy,
+            socket,
+            events,
+            self.turn_will_end.get(),
+        );
         self.watch_the_turn();
     }
 
@@ -545,18 +558,20 @@ impl Driver {
         }
         loop {
             let next = self.sockets.borrow_mut().take_fresh();
-            let Some((socket, easy, user)) = next else {
+            let Some((socket, easy, started)) = next else {
                 break;
             };
             let ours =
-                !self.settings.get().untouched && self.transfers.borrow().order(easy) == user;
+                !self.settings.get().untouched && self.transfers.borrow().is_among(easy, started);
             let connects = if ours { sys::connects(easy) } else { 0 };
             let hooked =
                 self.transfers.borrow().has_connected(easy, connects) && sys::is_tcp(socket);
             if hooked {
                 self.transfers.borrow_mut().claim_connect(easy, connects);
             }
-            self.sockets.borrow_mut().decide(socket, hooked);
+            self.sockets
+                .borrow_mut()
+                .decide(socket, hooked, self.turn_will_end.get());
         }
         self.watch_the_turn();
     }
@@ -569,7 +584,9 @@ impl Driver {
     /// The close-socket function: the descriptor is about to be closed. Before 8.9 libcurl may have forgotten to say so by
     /// its socket callback, and a watched descriptor that is closed aborts the process (S16).
     pub(crate) fn socket_closing(&self, socket: Socket) {
-        self.sockets.borrow_mut().forget(socket);
+        self.sockets
+            .borrow_mut()
+            .forget(socket, self.turn_will_end.get());
         self.watch_the_turn();
     }
 
@@ -581,15 +598,18 @@ impl Driver {
     }
 
     /// Has the idle handle run before the loop polls if poll handles have been left over, see [`Sockets::end_turn`].
+    #[inline]
     fn watch_the_turn(&self) {
         let vacated = self.sockets.borrow().any_vacated();
-        if self.turn_watched.replace(vacated) != vacated {
+        if self.turn_watched.get() != vacated {
+            self.turn_watched.set(vacated);
             self.handles(|h| h.deadline.set_turn(vacated));
         }
     }
 
     // ---- the work ----
 
+    #[inline(always)]
     fn add(&self, easy: Easy) -> Result<(), c_int> {
         let settings = self.settings.get();
         sys::prepare(easy, settings);
@@ -606,23 +626,25 @@ impl Driver {
     /// Takes a transfer whose status is settled out of libcurl, which makes its report due (promise 2).
     fn let_go(&self, easy: Easy) {
         let state = self.transfers.borrow().state(easy);
-        if let Some(State::Ending { added, .. }) = state {
-            self.part(easy, added);
+        let Some(State::Ending { added, .. }) = state else {
+            return;
+        };
+        if added && !self.take_out(easy) {
+            self.later(Request::End(easy));
+        } else {
+            self.transfers.borrow_mut().ended(easy);
         }
     }
 
-    /// [`Driver::let_go`] of one that is known to be settled, and to be with libcurl or not.
-    pub(crate) fn part(&self, easy: Easy, added: bool) {
-        if added {
-            let settings = self.settings.get();
-            if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {
-                self.later(Request::End(easy));
-                return;
-            }
-            // Any other failure means that libcurl does not have it, which is what was wanted.
-            sys::release(easy, settings);
+    /// Takes a transfer out of the multi handle. `false`: libcurl is on the stack below a call of the host's own.
+    pub(crate) fn take_out(&self, easy: Easy) -> bool {
+        let settings = self.settings.get();
+        if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {
+            return false;
         }
-        self.transfers.borrow_mut().ended(easy);
+        // Any other failure means that libcurl does not have it, which is what was wanted.
+        sys::release(easy, settings);
+        true
     }
 
     fn set_pause(&self, easy: Easy, mask: c_int) -> Result<(), c_int> {
@@ -656,7 +678,7 @@ impl Driver {
     }
 
     /// libcurl turned out to be on the stack below a call of the host's own, curl_easy_pause() say: try in the next turn.
-    fn later(&self, request: Request) {
+    pub(crate) fn later(&self, request: Request) {
         // Without the memory the request is lost, and the transfer stays until the driver is closed.
         if self.reserve_request().is_ok() {
             self.request(request);
@@ -666,18 +688,18 @@ impl Driver {
 
     /// Lets libcurl work, and sees to what it may forget.
     fn act(&self, action: Action) {
-        let action = if self.pending_timeout_near() {
-            Action::Everything
-        } else {
-            action
-        };
-        let timeout = matches!(action, Action::Timeout | Action::Everything);
         let (due, unknown) = self
             .handles(|h| {
                 h.deadline.reset_told();
                 (h.deadline.due_ns(), h.deadline.is_unknown())
             })
             .unwrap_or_default();
+        let action = if due.is_some_and(|due| self.pending_timeout_near(due)) {
+            Action::Everything
+        } else {
+            action
+        };
+        let timeout = matches!(action, Action::Timeout | Action::Everything);
         match self.enter(|multi| multi.act(action)) {
             Ok(()) if action == Action::Everything => {}
             Ok(()) => self.note_lost_timeouts(due, unknown),
@@ -705,8 +727,8 @@ impl Driver {
     /// Transfers that libcurl holds back behind a connection limit lose their timeouts in socket mode: whatever call comes
     /// first after such a timeout has expired takes it off libcurl's list and does nothing about it (S10). Only a call
     /// for everything serves them, so close to the deadline every call is made one.
-    fn pending_timeout_near(&self) -> bool {
-        self.handles(|h| h.deadline.is_near(PENDING_MARGIN_NS)) == Some(true)
+    fn pending_timeout_near(&self, due_ns: u64) -> bool {
+        now_ns().saturating_add(PENDING_MARGIN_NS) >= due_ns
             && self.multi.serves_pending()
             && self.multi.pending().is_some_and(|count| count > 0)
     }
@@ -797,6 +819,20 @@ impl Driver {
         self.rest();
     }
 
+    /// After the host has started a transfer. Most often there is nothing to do: libcurl only notes a new transfer, so that
+    /// there are no messages, and what the loop has been asked for on account of another does for this one, too.
+    fn after_start(&self) {
+        self.hurries.set(0);
+        self.tell_pool();
+        if self.is_caught_up() {
+            if self.held.get() != self.referenced.get() || self.looking.get() == 0 {
+                self.rest();
+            }
+        } else {
+            self.after_host();
+        }
+    }
+
     /// After the host has called: the same, but its callbacks wait for the loop (promise 1).
     fn after_host(&self) {
         self.hurries.set(0);
@@ -806,10 +842,12 @@ impl Driver {
 
     /// Does what has become possible now that libcurl is off the stack, until nothing is left of it.
     fn catch_up(&self, mut pauses: usize) {
-        if let Some(limit) = self.pool.due(self.transfers.borrow().running()) {
-            if self.enter(|multi| multi.set_max_connects(limit)) == Err(error::RECURSIVE) {
-                // Below a call of the host's own: the next time will do.
-                self.pool.tell_again();
+        self.tell_pool();
+        if pauses == 0 && self.is_caught_up() && self.phase.get() == Phase::Open {
+            // Most often there are messages and nothing else.
+            self.drain();
+            if self.is_caught_up() {
+                return;
             }
         }
         loop {
@@ -843,6 +881,24 @@ impl Driver {
                 break;
             }
         }
+    }
+
+    /// Tells libcurl how many connections it may keep, if that has changed.
+    #[inline]
+    fn tell_pool(&self) {
+        if let Some(limit) = self.pool.due(self.transfers.borrow().running()) {
+            if self.enter(|multi| multi.set_max_connects(limit)) == Err(error::RECURSIVE) {
+                // Below a call of the host's own: the next time will do.
+                self.pool.tell_again();
+            }
+        }
+    }
+
+    /// Nothing has been asked for inside libcurl, by it or by the host.
+    fn is_caught_up(&self) -> bool {
+        self.requests.borrow().is_empty()
+            && !self.close_due.get()
+            && self.sockets.borrow().is_settled()
     }
 
     /// `false`: put back for the next turn.
@@ -887,14 +943,14 @@ impl Driver {
         loop {
             let lost = self.sockets.borrow_mut().take_lost();
             let next = match lost {
-                Some((easy, user)) => Some((error::ENOMEM, easy, user)),
+                Some((easy, started)) => Some((error::ENOMEM, easy, started)),
                 None => self.sockets.borrow_mut().next_unwatched(&self.uv),
             };
-            let Some((error, easy, user)) = next else {
+            let Some((error, easy, started)) = next else {
                 return any;
             };
             // The same start of the same handle, not a later one that has nothing to do with this socket.
-            if user != 0 && self.transfers.borrow().order(easy) == user {
+            if self.transfers.borrow().is_among(easy, started) {
                 self.end(easy, error);
                 any = true;
             }
@@ -929,6 +985,10 @@ impl Driver {
             _ if self.pending.is_suspect() => pending::AGAIN_MS,
             _ => LOOK_MS,
         };
+        let looking = self.looking.get();
+        if self.held.get() == hold && reports == 0 && looking == look {
+            return;
+        }
         self.handles(|h| {
             if self.held.replace(hold) != hold {
                 h.hold.set(hold);
@@ -936,7 +996,6 @@ impl Driver {
             if reports > 0 {
                 h.deadline.kick();
             }
-            let looking = self.looking.get();
             if look == 0 && looking != 0 {
                 self.looking.set(0);
                 h.look.stop();

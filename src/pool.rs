@@ -30,15 +30,20 @@ impl Pool {
     }
 
     /// What libcurl is to be told now, if anything; `running` is how many transfers it has.
+    #[inline]
     pub(crate) fn due(&self, running: usize) -> Option<usize> {
         if running > self.most.get() {
             self.most.set(running);
         }
-        if self.fixed.get().is_none() && running > self.wanted.get() {
+        if running > self.wanted.get() && self.fixed.get().is_none() {
             self.wanted.set(running.next_power_of_two().max(LEAST));
         }
         let wanted = self.wanted.get();
-        (self.told.replace(wanted) != wanted).then_some(wanted)
+        if self.told.get() == wanted {
+            return None;
+        }
+        self.told.set(wanted);
+        Some(wanted)
     }
 
     pub(crate) fn tell_again(&self) {

@@ -11,6 +11,7 @@ use libc::c_int;
 
 use crate::error;
 use crate::sys::{self, stays_ready, Easy, Events, Loop, Poll, Socket};
+use crate::transfer::Transfers;
 
 /// How often sockets that show no sign of life are looked at: libcurl has timeouts that in socket mode nothing else makes
 /// it check, the default connect timeout of 300 s among them (R20).
@@ -54,10 +55,12 @@ struct Record {
     connecting: bool,
     /// Why there is no watching this socket, or 0.
     error: c_int,
-    /// The transfer whose callback spoke of the socket last, by `Transfers::order`: one of perhaps many users; 0 for
-    /// libcurl's own.
-    user: u64,
+    /// Whose callback spoke of the socket last: a transfer, one of perhaps many users, or libcurl's own handle.
     easy: Easy,
+    /// How many transfers had been started by then: a later one of the same handle has nothing to do with the socket.
+    started: u64,
+    /// It was a transfer that spoke of it first.
+    ours: bool,
     errors: u32,
     /// Events since libcurl spoke of the socket last.
     events: u32,
@@ -74,14 +77,12 @@ pub(crate) struct Sockets {
     unwatched: bool,
     /// Where looking at silent sockets goes on.
     look_from: usize,
-    /// Transfers, with their order, of sockets that could not even be noted for want of memory.
+    /// Who announced a socket that could not even be noted for want of memory, and `started` as in a record.
     lost: Option<(Easy, u64)>,
     /// Sockets of transfers, announced since this was last emptied, of which nobody knows when they will be closed.
     fresh: Vec<Socket>,
     /// Sockets that have become vacant since the last turn.
     vacated: Vec<Socket>,
-    /// Whether [`Sockets::end_turn`] is certain to come before the loop polls next.
-    turn_will_end: bool,
 }
 
 impl Sockets {
@@ -97,20 +98,22 @@ impl Sockets {
     pub(crate) fn want(
         &mut self,
         uv: &Loop,
-        (easy, user): (Easy, u64),
+        transfers: &Transfers,
+        easy: Easy,
         socket: Socket,
         events: Events,
+        may_leave: bool,
     ) {
         if events == Events::NONE {
             // CURL_POLL_NONE, too: forgetting the socket is the same to libcurl (S12).
-            self.unwant(socket);
+            self.unwant(socket, may_leave);
             return;
         }
         let Some(at) = index(socket) else { return };
         if at >= self.table.len() {
             let more = (at + 1 - self.table.len()).max(16);
             if self.table.try_reserve(more).is_err() {
-                self.lost = Some((easy, user));
+                self.lost = Some((easy, transfers.started()));
                 return;
             }
             self.table.resize_with(at + 1, || None);
@@ -123,11 +126,12 @@ impl Sockets {
             None => Some(None),
         };
         if let Some(poll) = poll {
+            let ours = transfers.state(easy).is_some();
             *slot = Some(Record {
                 wanted: events,
                 armed: Events::NONE,
                 poll,
-                keep: if user == 0 && sys::is_wakeup(socket) {
+                keep: if !ours && sys::is_wakeup(socket) {
                     Keep::Internal
                 } else {
                     Keep::No
@@ -136,8 +140,9 @@ impl Sockets {
                 fresh: false,
                 connecting: true,
                 error: 0,
-                user,
                 easy,
+                started: 0,
+                ours,
                 errors: 0,
                 events: 0,
                 seen_ms: 0,
@@ -153,7 +158,7 @@ impl Sockets {
         record.connecting &= events == Events::OUT;
         record.wanted = events;
         record.easy = easy;
-        record.user = user;
+        record.started = transfers.started();
         record.seen_ms = uv.now_ms();
         record.note(socket, &mut self.fresh);
         if let Err(error) = record.watch(uv, socket) {
@@ -165,7 +170,7 @@ impl Sockets {
     /// libcurl does not want `socket` for now. Its connection may go on idling in the pool, or the descriptor may be closed
     /// and be another socket's as soon as this returns (R1); only if the close-socket function is certain to tell of the
     /// latter does the poll handle stay as it is, for the next transfer will most likely want the same.
-    fn unwant(&mut self, socket: Socket) {
+    fn unwant(&mut self, socket: Socket, may_leave: bool) {
         let Some(record) = index(socket)
             .and_then(|at| self.table.get_mut(at))
             .and_then(Option::as_mut)
@@ -182,13 +187,14 @@ impl Sockets {
             record.wanted = Events::NONE;
             record.disarm();
         } else {
-            self.forget(socket);
+            self.forget(socket, may_leave);
         }
     }
 
     /// The descriptor is about to be closed, or may be without a word: the poll handle stops now and not later (R2). It is
-    /// kept for the rest of this turn, in case libcurl opens a socket of the same number; see [`Sockets::end_turn`].
-    pub(crate) fn forget(&mut self, socket: Socket) {
+    /// left over for the rest of this turn, in case libcurl opens a socket of the same number, if [`Sockets::end_turn`] is
+    /// certain to come before the loop polls next: `may_leave`.
+    pub(crate) fn forget(&mut self, socket: Socket, may_leave: bool) {
         let Some(at) = index(socket) else { return };
         let Some(slot) = self.table.get_mut(at) else {
             return;
@@ -197,7 +203,7 @@ impl Sockets {
             return;
         };
         let stopped = REUSE
-            && self.turn_will_end
+            && may_leave
             && record
                 .poll
                 .as_ref()
@@ -208,12 +214,6 @@ impl Sockets {
         } else if let Some(poll) = slot.take().and_then(|record| record.poll) {
             poll.close();
         }
-    }
-
-    /// The loop has called from its poll or timer phase, or from the idle handle itself. Elsewhere, in a prepare callback of
-    /// the host's for one, what the host starts to watch may be registered before the idle handle runs again.
-    pub(crate) fn set_turn_will_end(&mut self, certain: bool) {
-        self.turn_will_end = certain;
     }
 
     pub(crate) fn any_vacated(&self) -> bool {
@@ -248,6 +248,11 @@ impl Sockets {
         }
     }
 
+    /// There is nothing that the driver is to find out about any socket.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.fresh.is_empty() && self.search.is_none() && self.lost.is_none()
+    }
+
     pub(crate) fn any_fresh(&self) -> bool {
         !self.fresh.is_empty()
     }
@@ -257,7 +262,7 @@ impl Sockets {
         while let Some(socket) = self.fresh.pop() {
             if let Some(record) = self.get(socket) {
                 if std::mem::take(&mut record.fresh) {
-                    return Some((socket, record.easy, record.user));
+                    return Some((socket, record.easy, record.started));
                 }
             }
         }
@@ -265,12 +270,12 @@ impl Sockets {
     }
 
     /// Whether the connection of `socket` is known to have our close-socket function.
-    pub(crate) fn decide(&mut self, socket: Socket, hooked: bool) {
+    pub(crate) fn decide(&mut self, socket: Socket, hooked: bool, may_leave: bool) {
         if let Some(record) = self.get(socket) {
             if hooked {
                 record.keep = Keep::Hooked;
             } else if record.is_undecided() {
-                self.forget(socket);
+                self.forget(socket, may_leave);
             }
         }
     }
@@ -334,7 +339,7 @@ impl Sockets {
             return;
         }
         record.events = 0;
-        if !is_ours(record.easy, record.user) && stays_ready(socket, record.wanted) {
+        if !is_ours(record.easy, record.started) && stays_ready(socket, record.wanted) {
             record.errors = MAX_ERRORS + 1;
             record.fail(error::EBUSY);
             self.search = Some(0);
@@ -387,7 +392,7 @@ impl Sockets {
             }
             self.search = Some(at + 1);
             self.unwatched = true;
-            return Some((record.error, record.easy, record.user));
+            return Some((record.error, record.easy, record.started));
         }
         self.search = None;
         None
@@ -433,7 +438,7 @@ impl Sockets {
 impl Record {
     /// Has it looked at when libcurl has returned, see `Sockets::take_fresh`. `false`: it need not, or there is no memory.
     fn note(&mut self, socket: Socket, fresh: &mut Vec<Socket>) -> bool {
-        if self.keep != Keep::No || self.user == 0 {
+        if self.keep != Keep::No || !self.ours {
             return false;
         }
         if !self.fresh && fresh.try_reserve(1).is_ok() {
@@ -469,6 +474,7 @@ impl Record {
 
     /// Brings the poll handle in line with what is wanted. Starting one again for the same events costs libuv two
     /// system calls, so that is left out (R3).
+    #[inline(always)]
     fn watch(&mut self, uv: &Loop, socket: Socket) -> Result<(), c_int> {
         if self.armed == self.wanted {
             return Ok(());

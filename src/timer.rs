@@ -45,6 +45,7 @@ impl Deadline {
     }
 
     /// What libcurl's timer callback said: -1 for none, 0 for soon, else milliseconds.
+    #[inline(always)]
     pub(crate) fn set(&self, uv: &Loop, ms: i64) {
         self.told.set(true);
         self.unknown.set(ms == 0);
@@ -142,13 +143,6 @@ impl Deadline {
     /// libcurl asks for 0 ms, and so says nothing of what it waits for besides.
     pub(crate) fn is_unknown(&self) -> bool {
         self.unknown.get()
-    }
-
-    /// Whether the wait that libcurl told of last ends within `margin_ns`, or has ended.
-    pub(crate) fn is_near(&self, margin_ns: u64) -> bool {
-        self.due_ns
-            .get()
-            .is_some_and(|due| now_ns().saturating_add(margin_ns) >= due)
     }
 
     pub(crate) fn is_timer(&self, id: usize) -> bool {

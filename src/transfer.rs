@@ -1,5 +1,6 @@
 //! One easy handle from start to report.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -94,41 +95,72 @@ impl Transfers {
         }
     }
 
-    /// Notes a new transfer. All memory it may need later is taken here, so that nothing after can fail for want of it.
-    pub(crate) fn insert(&mut self, easy: Easy, done: DoneFn) -> Result<(), c_int> {
-        if self.map.contains_key(&easy) {
-            return Err(error::EALREADY);
-        }
-        let count = self.map.len() + 1;
+    /// Notes a new transfer that is queued, or that libcurl is about to be given. All memory it may need later is taken here,
+    /// so that nothing after can fail for want of it.
+    pub(crate) fn insert(&mut self, easy: Easy, done: DoneFn, state: State) -> Result<(), c_int> {
         let no_memory = |_| error::ENOMEM;
+        let count = self.map.len() + 1;
         self.map.try_reserve(1).map_err(no_memory)?;
-        let missing = count.saturating_sub(self.ended.len());
-        self.ended.try_reserve(missing).map_err(no_memory)?;
+        if self.ended.capacity() < count {
+            let missing = count - self.ended.len();
+            self.ended.try_reserve(missing).map_err(no_memory)?;
+        }
+        let Entry::Vacant(entry) = self.map.entry(easy) else {
+            return Err(error::EALREADY);
+        };
         self.started += 1;
-        let transfer = Transfer {
-            state: State::Queued,
+        entry.insert(Transfer {
+            state,
             done,
             pause: None,
             paused: false,
             order: self.started,
             claimed: 0,
-        };
-        self.map.insert(easy, transfer);
+        });
+        self.running += usize::from(state == State::Running);
         Ok(())
+    }
+
+    /// libcurl could not be given a transfer after all: it waits, unless it has been cancelled meanwhile.
+    pub(crate) fn not_added(&mut self, easy: Easy) {
+        if let Some(transfer) = self.map.get_mut(&easy) {
+            match transfer.state {
+                State::Running => {
+                    transfer.state = State::Queued;
+                    self.running -= 1;
+                }
+                State::Ending { status, .. } => {
+                    transfer.state = State::Ending {
+                        status,
+                        added: false,
+                    };
+                }
+                State::Queued | State::Ended(_) => {}
+            }
+        }
     }
 
     /// Takes back a transfer that could not be started.
     pub(crate) fn discard(&mut self, easy: Easy) {
-        self.map.remove(&easy);
+        if let Some(transfer) = self.map.remove(&easy) {
+            self.running -= usize::from(transfer.state == State::Running);
+        }
     }
 
     pub(crate) fn state(&self, easy: Easy) -> Option<State> {
         self.map.get(&easy).map(|transfer| transfer.state)
     }
 
-    /// A number that no other start has had; 0 for a handle that is not in flight here.
-    pub(crate) fn order(&self, easy: Easy) -> u64 {
-        self.map.get(&easy).map_or(0, |transfer| transfer.order)
+    /// How many have been started so far.
+    pub(crate) fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// Whether the transfer that runs on this handle is among the first `started`.
+    pub(crate) fn is_among(&self, easy: Easy, started: u64) -> bool {
+        self.map
+            .get(&easy)
+            .is_some_and(|transfer| transfer.order <= started)
     }
 
     /// Whether the transfer, which has opened `connects` connections by now, has opened one that is not matched with a socket.
@@ -154,14 +186,15 @@ impl Transfers {
         }
     }
 
-    /// Settles the status of a transfer that is queued or running, and tells whether libcurl has it. `None`: it had been
-    /// settled, or is unknown.
-    pub(crate) fn ending(&mut self, easy: Easy, status: c_int) -> Option<bool> {
-        let transfer = self.map.get_mut(&easy)?;
+    /// Settles the status of a transfer that is queued or running. If it had been settled, that status stays.
+    pub(crate) fn ending(&mut self, easy: Easy, status: c_int) {
+        let Some(transfer) = self.map.get_mut(&easy) else {
+            return;
+        };
         let added = match transfer.state {
             State::Queued => false,
             State::Running => true,
-            State::Ending { .. } | State::Ended(_) => return None,
+            State::Ending { .. } | State::Ended(_) => return,
         };
         transfer.state = State::Ending { status, added };
         if added {
@@ -170,7 +203,6 @@ impl Transfers {
         if std::mem::take(&mut transfer.paused) {
             self.paused -= 1;
         }
-        Some(added)
     }
 
     /// libcurl has let go of a transfer whose status is settled: its report is due.
@@ -179,6 +211,36 @@ impl Transfers {
             if let State::Ending { status, .. } = transfer.state {
                 transfer.state = State::Ended(status);
                 self.ended.push_back(easy);
+            }
+        }
+    }
+
+    /// libcurl has said how a transfer has ended. `false`: that had been settled, or it is unknown.
+    pub(crate) fn ended_with(&mut self, easy: Easy, status: c_int) -> bool {
+        let Some(transfer) = self.map.get_mut(&easy) else {
+            return false;
+        };
+        if transfer.state != State::Running {
+            return false;
+        }
+        transfer.state = State::Ended(status);
+        self.running -= 1;
+        if std::mem::take(&mut transfer.paused) {
+            self.paused -= 1;
+        }
+        self.ended.push_back(easy);
+        true
+    }
+
+    /// Takes that back: libcurl still has the transfer.
+    pub(crate) fn not_ended(&mut self, easy: Easy) {
+        if let Some(transfer) = self.map.get_mut(&easy) {
+            if let State::Ended(status) = transfer.state {
+                transfer.state = State::Ending {
+                    status,
+                    added: true,
+                };
+                self.ended.retain(|ended| *ended != easy);
             }
         }
     }

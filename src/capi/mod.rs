@@ -395,6 +395,7 @@ fn status(result: Result<(), c_int>) -> c_int {
 ///
 /// # Safety
 /// `uc` is NULL or a driver whose close callback has not run.
+#[inline]
 unsafe fn enter(uc: *mut uvcurl_t) -> Result<Frame, c_int> {
     let driver: *const Driver = uc.cast_const().cast();
     if driver.is_null() || !driver.is_aligned() {
@@ -420,6 +421,7 @@ unsafe fn enter(uc: *mut uvcurl_t) -> Result<Frame, c_int> {
 ///
 /// # Safety
 /// As for [`enter`].
+#[inline(always)]
 unsafe fn enter_open(uc: *mut uvcurl_t) -> Result<Frame, c_int> {
     // SAFETY: the caller's promise.
     let driver = unsafe { enter(uc) }?;

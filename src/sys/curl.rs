@@ -302,8 +302,9 @@ impl Multi {
         check(code) == Err(error::RECURSIVE)
     }
 
-    /// The next finished transfer and its result. The message dies with the next call, so it is copied here.
-    pub(crate) fn next_done(&self) -> Option<(Easy, c_int)> {
+    /// The next finished transfer and its result, and how many messages are left. The message dies with the next call, so it
+    /// is copied here.
+    pub(crate) fn next_done(&self) -> Option<((Easy, c_int), c_int)> {
         loop {
             let mut left = 0;
             // SAFETY: a live multi handle and storage for the count.
@@ -317,7 +318,7 @@ impl Multi {
                 // For CURLMSG_DONE the union `data` holds a CURLcode, at its start on every platform.
                 // SAFETY: the union is pointer sized and a CURLcode is not larger.
                 let code = unsafe { *ptr::addr_of!(message.data).cast::<c::CURLcode>() };
-                return Some((Easy(message.easy_handle), code as c_int));
+                return Some(((Easy(message.easy_handle), code as c_int), left));
             }
         }
     }

@@ -498,12 +498,13 @@ impl Multi {
     pub(crate) fn is_busy(&self) -> bool {
         world(|w| w.inside)
     }
-    pub(crate) fn next_done(&self) -> Option<(Easy, c_int)> {
+    pub(crate) fn next_done(&self) -> Option<((Easy, c_int), c_int)> {
         world(|w| {
             if w.cleaned {
                 w.violation("read a multi handle that is gone".to_owned());
             }
-            w.messages.pop_front()
+            let message = w.messages.pop_front()?;
+            Some((message, w.messages.len() as c_int))
         })
     }
     pub(crate) fn pending(&self) -> Option<i64> {
