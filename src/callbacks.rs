@@ -181,6 +181,14 @@ pub(crate) unsafe extern "C" fn kicked(handle: *mut uv::uv_idle_t) {
     });
 }
 
+pub(crate) unsafe extern "C" fn polled(handle: *mut uv::uv_check_t) {
+    guard((), || {
+        // SAFETY: as in `socket_ready`.
+        let frame = unsafe { Frame::of_loop(sys::owner(handle.cast()).0) };
+        guard_driver(&frame, (), Driver::polled);
+    });
+}
+
 pub(crate) unsafe extern "C" fn handle_closed(handle: *mut uv::uv_handle_t) {
     guard((), || {
         // SAFETY: the close callback of a handle that `sys::Loop` made; libuv calls it once.

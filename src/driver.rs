@@ -18,7 +18,8 @@ use crate::pool::Pool;
 use crate::quirks::Bugs;
 use crate::socket::{Sockets, LOOK_BROKEN_MS, LOOK_MS};
 use crate::sys::{
-    self, now_ns, Action, CloseFn, DoneFn, Easy, Events, Hold, Loop, Multi, Settings, Socket, Timer,
+    self, now_ns, Action, Check, CloseFn, DoneFn, Easy, Events, Hold, Loop, Multi, Settings,
+    Socket, Timer,
 };
 use crate::timer::Deadline;
 use crate::transfer::{State, Transfers};
@@ -27,6 +28,9 @@ use crate::transfer::{State, Transfers};
 const LOOKS_PER_TURN: usize = 64;
 /// How close to libcurl's deadline every call serves the timeouts of transfers behind a connection limit as well.
 const PENDING_MARGIN_NS: u64 = 5_000_000;
+/// Events of one poll of the loop after which messages are read at the latest. Together is cheaper than one by one, but what
+/// a transfer was about should still be in the processor's cache when the host is told of it.
+const EVENTS_TOGETHER: u32 = 128;
 /// Calls for 0 ms in a row, with no sign from any socket between them, that a libcurl with that bug gets while a transfer
 /// is paused; and what it has to wait for each further one.
 const HURRIES: u32 = 16;
@@ -51,6 +55,7 @@ pub(crate) enum Request {
 struct Handles {
     deadline: Deadline,
     look: Timer,
+    check: Check,
     hold: Hold,
 }
 
@@ -99,7 +104,11 @@ pub(crate) struct Driver {
     /// There were more silent sockets than one turn looks at.
     more_silent: Cell<bool>,
     pending: Pending,
+    /// Since that was last looked into, libcurl may have lost a timeout of a transfer that it holds back.
+    may_have_lost: Cell<bool>,
     bugs: Bugs,
+    /// Events whose messages wait for the check handle, which is started with the first.
+    events: Cell<u32>,
     /// Calls for 0 ms since a socket was ready or the host asked for something.
     hurries: Cell<u32>,
     settings: Cell<Settings>,
@@ -136,7 +145,9 @@ impl Driver {
             looking: Cell::new(0),
             more_silent: Cell::new(false),
             pending: Pending::default(),
+            may_have_lost: Cell::new(false),
             bugs: Bugs::of(sys::libcurl()),
+            events: Cell::new(0),
             hurries: Cell::new(0),
             settings: Cell::new(Settings { untouched: false }),
             pool: Pool::default(),
@@ -171,19 +182,28 @@ impl Driver {
                 }
             };
             let deadline = Deadline::new(timer, idle);
-            match self.uv.timer() {
-                Ok(look) => Ok((deadline, look)),
+            let look = match self.uv.timer() {
+                Ok(look) => look,
                 Err(error) => {
                     deadline.close();
+                    return Err(error);
+                }
+            };
+            match self.uv.check() {
+                Ok(check) => Ok((deadline, look, check)),
+                Err(error) => {
+                    deadline.close();
+                    look.close();
                     Err(error)
                 }
             }
         })();
         match made {
-            Ok((deadline, look)) => {
+            Ok((deadline, look, check)) => {
                 *self.handles.borrow_mut() = Some(Handles {
                     deadline,
                     look,
+                    check,
                     hold,
                 });
                 Ok(())
@@ -293,6 +313,7 @@ impl Driver {
 
     pub(crate) fn cancel(&self, easy: Easy) -> Result<(), c_int> {
         self.must_be_open()?;
+        self.read_waiting();
         self.must_be_unsettled(easy)?;
         if self.inside_libcurl() {
             self.reserve_request()?;
@@ -307,6 +328,7 @@ impl Driver {
 
     pub(crate) fn pause(&self, easy: Easy, mask: c_int) -> Result<(), c_int> {
         self.must_be_open()?;
+        self.read_waiting();
         self.must_be_unsettled(easy)?;
         if self.inside_libcurl() {
             self.reserve_request()?;
@@ -433,7 +455,37 @@ impl Driver {
             }
         }
         self.hurries.set(0);
-        self.after_loop();
+        self.claim_sockets();
+        if !self.is_caught_up() || !self.wait_for_check() {
+            self.after_loop();
+        }
+    }
+
+    /// Leaves messages and reports to the check handle, which runs once the loop has handed out all events of its poll: there
+    /// are fewer calls into libcurl then, and new transfers begin together. `false`: it is time for them now.
+    fn wait_for_check(&self) -> bool {
+        let events = self.events.get() + 1;
+        let wait = events < EVENTS_TOGETHER
+            && (events > 1 || self.handles(|h| h.check.start()) == Some(true));
+        if wait {
+            self.events.set(events);
+        }
+        wait
+    }
+
+    /// The check handle ran.
+    pub(crate) fn polled(&self) {
+        // The host runs the loop inside a callback of libcurl's: the handle goes on, and runs for the outer loop as well.
+        if !self.inside_libcurl() {
+            self.in_turn(|| self.after_loop());
+        }
+    }
+
+    /// How a transfer ends is settled by a message that nobody has read, if it is there: before the host settles it.
+    fn read_waiting(&self) {
+        if self.events.get() > 0 && !self.inside_libcurl() {
+            self.drain();
+        }
     }
 
     /// A timer has fired: libcurl's, or the one that looks after silent transfers.
@@ -735,11 +787,8 @@ impl Driver {
 
     /// After a call into libcurl that [`Driver::pending_timeout_near`] has not made one for everything.
     fn note_lost_timeouts(&self, due: Option<u64>, unknown: bool) {
-        if !self.pending.is_suspect()
-            && (unknown || due.is_some_and(|due| now_ns() >= due))
-            && self.multi.pending().is_none_or(|count| count > 0)
-        {
-            self.pending.suspect();
+        if unknown || due.is_some_and(|due| now_ns() >= due) {
+            self.may_have_lost.set(true);
         }
     }
 
@@ -810,6 +859,9 @@ impl Driver {
 
     /// After the loop has called: everything, the host's callbacks included.
     fn after_loop(&self) {
+        if self.events.replace(0) > 0 {
+            self.handles(|h| h.check.stop());
+        }
         // libcurl has worked, so there may be a connection now for a pause that waits for one.
         let pauses = self.transfers.borrow().pausing();
         self.catch_up(pauses);
@@ -843,6 +895,12 @@ impl Driver {
     /// Does what has become possible now that libcurl is off the stack, until nothing is left of it.
     fn catch_up(&self, mut pauses: usize) {
         self.tell_pool();
+        if self.may_have_lost.take()
+            && !self.pending.is_suspect()
+            && self.multi.pending().is_none_or(|count| count > 0)
+        {
+            self.pending.suspect();
+        }
         if pauses == 0 && self.is_caught_up() && self.phase.get() == Phase::Open {
             // Most often there are messages and nothing else.
             self.drain();
@@ -1043,6 +1101,7 @@ impl Driver {
         if let Some(handles) = self.handles.take() {
             handles.deadline.close();
             handles.look.close();
+            handles.check.close();
             handles.hold.close();
         }
     }

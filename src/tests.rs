@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use crate::driver::{Driver, Phase};
 use crate::error;
-use crate::sys::fake::{poll_error, poll_ready, run_closing, turn, world, Call, World};
+use crate::sys::fake::{
+    poll_error, poll_ready, poll_ready_among_others, polled, run_closing, turn, world, Call, World,
+};
 use crate::sys::{Action, CloseFn, DoneFn, Easy, Events, Loop, Multi, Socket};
 
 type Reports = Rc<RefCell<Vec<(Easy, i32)>>>;
@@ -1263,6 +1265,26 @@ fn a_call_of_the_hosts_own_into_libcurl_is_waited_for() {
     assert!(turn(&t.driver));
     assert!(world(|w| w.is_added(two)));
 
+    // And for one that has ended: libcurl has said so, and does not let go of it yet.
+    let (three, four) = (t.running(3, 6), t.running(4, 7));
+    t.play(move |_| world(|w| w.finish(three, 0)));
+    poll_ready_among_others(&t.driver, 6);
+    world(|w| w.set_inside(true));
+    t.driver.cancel(four).unwrap();
+    world(|w| {
+        w.violations.clear();
+        w.set_inside(false);
+    });
+    assert!(world(|w| w.is_added(three)));
+    polled(&t.driver);
+    turn(&t.driver);
+    assert_eq!(
+        t.reports()[1..],
+        [(three, 0), (four, error::ECANCELED)],
+        "once each"
+    );
+    assert!(!world(|w| w.is_added(three)));
+
     // And for the end of the driver.
     t.driver.set_referenced(false);
     world(|w| w.set_inside(true));
@@ -1311,4 +1333,91 @@ fn statuses_have_names_and_texts() {
     assert_eq!(error::curl_name(28), Some(c"CURLE_OPERATION_TIMEDOUT"));
     assert_eq!(error::curl_name(40), None);
     assert_eq!(error::curl_name(-28), None);
+}
+
+#[test]
+fn messages_of_one_poll_are_read_together() {
+    let t = Test::new();
+    let easies = [t.running(1, 5), t.running(2, 6), t.running(3, 7)];
+    for (socket, easy) in (5..).zip(easies) {
+        t.play(move |_| world(|w| w.finish(easy, 0)));
+        poll_ready_among_others(&t.driver, socket);
+    }
+    assert_eq!(t.reports(), []);
+    assert_eq!(world(|w| w.messages_left()), 3);
+    polled(&t.driver);
+    assert_eq!(t.reports(), easies.map(|easy| (easy, 0)));
+    assert!(!world(|w| w.check), "nothing more to come");
+}
+
+#[test]
+fn a_long_poll_is_not_waited_for() {
+    let t = Test::new();
+    let sockets = 10..210;
+    for socket in sockets.clone() {
+        t.running(socket as usize, socket);
+    }
+    let mut told = 0;
+    let mut most = 0;
+    for (count, socket) in (1..).zip(sockets) {
+        let easy = easy(socket as usize);
+        t.play(move |_| world(|w| w.finish(easy, 0)));
+        poll_ready_among_others(&t.driver, socket);
+        let reports = t.reports().len();
+        if reports > told {
+            told = reports;
+            assert_eq!(told, count, "all that have ended by now");
+        }
+        most = most.max(count - told);
+    }
+    assert!((1..200).contains(&most), "{most}");
+    polled(&t.driver);
+    assert_eq!(t.reports().len(), 200);
+}
+
+#[test]
+fn what_is_asked_for_inside_libcurl_does_not_wait_for_the_check() {
+    let t = Test::new();
+    let (_, second) = (t.running(1, 5), t.running(2, 6));
+    t.play(move |driver| driver.cancel(second).unwrap());
+    poll_ready_among_others(&t.driver, 5);
+    assert_eq!(world(|w| w.count(&Call::Remove(second))), 1);
+}
+
+#[test]
+fn a_cancel_finds_out_what_nobody_has_read() {
+    let t = Test::new();
+    let (first, second) = (t.running(1, 5), t.running(2, 6));
+    t.play(move |_| world(|w| w.finish(first, 0)));
+    poll_ready_among_others(&t.driver, 5);
+    assert_eq!(t.driver.cancel(first), Err(error::EALREADY));
+    assert_eq!(t.driver.pause(first, 0), Err(error::EALREADY));
+    assert_eq!(t.driver.cancel(second), Ok(()));
+    polled(&t.driver);
+    assert_eq!(t.reports(), [(first, 0), (second, error::ECANCELED)]);
+}
+
+#[test]
+fn the_check_waits_while_libcurl_is_on_the_stack() {
+    let t = Test::new();
+    let (first, _) = (t.running(1, 5), t.running(2, 6));
+    t.play(move |_| world(|w| w.finish(first, 0)));
+    poll_ready_among_others(&t.driver, 5);
+    // The host runs the loop inside a callback of libcurl's.
+    t.play(polled);
+    poll_ready_among_others(&t.driver, 6);
+    assert_eq!(t.reports(), []);
+    polled(&t.driver);
+    assert_eq!(t.reports(), [(first, 0)]);
+}
+
+#[test]
+fn without_a_check_handle_messages_are_read_at_once() {
+    // A host that walked the loop has closed it (S43).
+    let t = Test::new();
+    let easy = t.running(1, 5);
+    world(|w| w.check_closed = true);
+    t.play(move |_| world(|w| w.finish(easy, 0)));
+    poll_ready_among_others(&t.driver, 5);
+    assert_eq!(t.reports(), [(easy, 0)]);
 }

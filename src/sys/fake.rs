@@ -52,6 +52,9 @@ pub(crate) struct World {
     pub(crate) loop_ms: u64,
     pub(crate) held: bool,
     pub(crate) idle: bool,
+    pub(crate) check: bool,
+    /// The host has closed it.
+    pub(crate) check_closed: bool,
     pub(crate) timeout: i64,
     pub(crate) pending: i64,
     /// The version of libcurl; 0 has no bug the driver works around.
@@ -154,7 +157,14 @@ impl World {
     }
 }
 
-/// libuv stops a poll handle and reports an error on it.
+/// The loop's poll has handed out what it found: the check handle, if it runs.
+pub(crate) fn polled(driver: &Driver) {
+    if world(|w| w.check) {
+        driver.polled();
+    }
+}
+
+/// libuv stops a poll handle and reports an error on it, and nothing else comes of that poll.
 pub(crate) fn poll_error(driver: &Driver, socket: Socket, status: c_int) {
     let Some((id, _)) = world(|w| w.watched(socket)) else {
         return;
@@ -165,10 +175,18 @@ pub(crate) fn poll_error(driver: &Driver, socket: Socket, status: c_int) {
         }
     });
     driver.socket_ready(socket, id, status, Events::NONE);
+    polled(driver);
 }
 
-/// The socket is ready for what it is watched for. `false`: nobody watches it.
+/// The socket is ready for what it is watched for, and no other is. `false`: nobody watches it.
 pub(crate) fn poll_ready(driver: &Driver, socket: Socket) -> bool {
+    let watched = poll_ready_among_others(driver, socket);
+    polled(driver);
+    watched
+}
+
+/// The same, as one of several events that the loop hands out: [`polled`] is to follow the last.
+pub(crate) fn poll_ready_among_others(driver: &Driver, socket: Socket) -> bool {
     match world(|w| w.watched(socket)) {
         Some((id, events)) => {
             driver.socket_ready(socket, id, 0, events);
@@ -279,6 +297,9 @@ impl Loop {
     pub(crate) fn idle(&self) -> Result<Idle, c_int> {
         Ok(Idle)
     }
+    pub(crate) fn check(&self) -> Result<Check, c_int> {
+        Ok(Check)
+    }
     pub(crate) fn hold(&self) -> Result<Hold, c_int> {
         Ok(Hold)
     }
@@ -376,6 +397,26 @@ impl Idle {
     pub(crate) fn close(self) {
         world(|w| {
             w.idle = false;
+            w.closing += 1;
+        });
+    }
+}
+
+pub(crate) struct Check;
+
+impl Check {
+    pub(crate) fn start(&self) -> bool {
+        world(|w| {
+            w.check = !w.check_closed;
+            w.check
+        })
+    }
+    pub(crate) fn stop(&self) {
+        world(|w| w.check = false);
+    }
+    pub(crate) fn close(self) {
+        world(|w| {
+            w.check = false;
             w.closing += 1;
         });
     }

@@ -17,13 +17,13 @@ pub(crate) use self::curl::{
 };
 #[cfg(test)]
 pub(crate) use self::fake::{
-    connects, is_tcp, is_wakeup, libcurl, now_ns, pause, prepare, release, stays_ready, CloseFn,
-    DoneFn, Hold, Idle, Loop, Multi, Poll, Settings, Timer,
+    connects, is_tcp, is_wakeup, libcurl, now_ns, pause, prepare, release, stays_ready, Check,
+    CloseFn, DoneFn, Hold, Idle, Loop, Multi, Poll, Settings, Timer,
 };
 #[cfg(not(test))]
 pub(crate) use self::uv::{
-    closed, foreign_loop, libuv, now_ns, owner, uv_texts, CloseFn, DoneFn, Hold, Idle, Loop, Poll,
-    Timer,
+    closed, foreign_loop, libuv, now_ns, owner, uv_texts, Check, CloseFn, DoneFn, Hold, Idle, Loop,
+    Poll, Timer,
 };
 
 use curl_sys as curl_c;

@@ -162,6 +162,14 @@ impl Loop {
         Ok(Idle { handle })
     }
 
+    pub(crate) fn check(&self) -> Result<Check, c_int> {
+        let handle = self.allocate(c::uv_handle_type_UV_CHECK, 0)?;
+        // SAFETY: as for a timer. Cannot fail.
+        unsafe { c::uv_check_init(self.raw, handle.raw.as_ptr().cast()) };
+        self.adopted(&handle, false);
+        Ok(Check { handle })
+    }
+
     pub(crate) fn hold(&self) -> Result<Hold, c_int> {
         let handle = self.allocate(c::uv_handle_type_UV_ASYNC, 0)?;
         // SAFETY: a live loop and a block of the right size; nobody sends, so there is no callback.
@@ -338,6 +346,33 @@ impl Idle {
     pub(crate) fn stop(&self) {
         // SAFETY: an initialised idle handle. Cannot fail.
         unsafe { c::uv_idle_stop(self.handle.raw.as_ptr().cast()) };
+    }
+
+    pub(crate) fn close(self) {
+        self.handle.close();
+    }
+}
+
+/// Runs once the loop has handed out all that its poll has found.
+pub(crate) struct Check {
+    handle: Handle,
+}
+
+impl Check {
+    /// `false`: a host that walks the loop has closed it.
+    pub(crate) fn start(&self) -> bool {
+        if self.handle.is_closing() {
+            return false;
+        }
+        let raw = self.handle.raw.as_ptr().cast();
+        // SAFETY: an initialised check handle that is not closing, and a callback. Starting it twice is allowed.
+        unsafe { c::uv_check_start(raw, Some(callbacks::polled)) };
+        true
+    }
+
+    pub(crate) fn stop(&self) {
+        // SAFETY: an initialised check handle. Cannot fail.
+        unsafe { c::uv_check_stop(self.handle.raw.as_ptr().cast()) };
     }
 
     pub(crate) fn close(self) {

@@ -21,6 +21,7 @@ pub const uv_errno_t_UV_ENOTSUP: uv_errno_t = -95;
 
 pub type uv_handle_type = ::core::ffi::c_uint;
 pub const uv_handle_type_UV_ASYNC: uv_handle_type = 1;
+pub const uv_handle_type_UV_CHECK: uv_handle_type = 2;
 pub const uv_handle_type_UV_IDLE: uv_handle_type = 6;
 pub const uv_handle_type_UV_POLL: uv_handle_type = 8;
 pub const uv_handle_type_UV_TIMER: uv_handle_type = 13;
@@ -57,6 +58,13 @@ pub struct uv_idle_s {
 }
 pub type uv_idle_t = uv_idle_s;
 
+#[repr(C, align(8))]
+#[derive(Copy, Clone)]
+pub struct uv_check_s {
+    _opaque: [u8; 120],
+}
+pub type uv_check_t = uv_check_s;
+
 /* async_cb tells two copies of libuv apart, so it is the one field with a name, and with a place that matters. */
 #[repr(C, align(8))]
 #[derive(Copy, Clone)]
@@ -82,6 +90,7 @@ const _: () = {
     ["Size of uv_poll_s"][::core::mem::size_of::<uv_poll_s>() - 160];
     ["Size of uv_timer_s"][::core::mem::size_of::<uv_timer_s>() - 152];
     ["Size of uv_idle_s"][::core::mem::size_of::<uv_idle_s>() - 120];
+    ["Size of uv_check_s"][::core::mem::size_of::<uv_check_s>() - 120];
     ["Size of uv_async_s"][::core::mem::size_of::<uv_async_s>() - 128];
     ["Size of uv_loop_s"][::core::mem::size_of::<uv_loop_s>() - 856];
     ["Offset of async_cb"][::core::mem::offset_of!(uv_async_s, async_cb) - 96];
@@ -99,6 +108,7 @@ pub type uv_poll_cb = ::core::option::Option<
 pub type uv_timer_cb = ::core::option::Option<unsafe extern "C" fn(handle: *mut uv_timer_t)>;
 pub type uv_async_cb = ::core::option::Option<unsafe extern "C" fn(handle: *mut uv_async_t)>;
 pub type uv_idle_cb = ::core::option::Option<unsafe extern "C" fn(handle: *mut uv_idle_t)>;
+pub type uv_check_cb = ::core::option::Option<unsafe extern "C" fn(handle: *mut uv_check_t)>;
 
 unsafe extern "C" {
     pub fn uv_version() -> ::core::ffi::c_uint;
@@ -146,6 +156,10 @@ unsafe extern "C" {
     pub fn uv_idle_init(arg1: *mut uv_loop_t, idle: *mut uv_idle_t) -> ::core::ffi::c_int;
     pub fn uv_idle_start(idle: *mut uv_idle_t, cb: uv_idle_cb) -> ::core::ffi::c_int;
     pub fn uv_idle_stop(idle: *mut uv_idle_t) -> ::core::ffi::c_int;
+
+    pub fn uv_check_init(arg1: *mut uv_loop_t, check: *mut uv_check_t) -> ::core::ffi::c_int;
+    pub fn uv_check_start(check: *mut uv_check_t, cb: uv_check_cb) -> ::core::ffi::c_int;
+    pub fn uv_check_stop(check: *mut uv_check_t) -> ::core::ffi::c_int;
 
     pub fn uv_async_init(
         arg1: *mut uv_loop_t,
