@@ -15,7 +15,7 @@
 struct options {
   const char *host, *cacert, *http;
   long port, hosts, in_flight, warm, count, body, delay, upload, limit, cpu, loops, idle_ms,
-      close_ms, max_total, max_connects, dns_seconds;
+      close_ms, max_total, max_connects, dns_seconds, timeout_s;
   bool tls, fresh, tick, burst, no_signal;
 };
 
@@ -153,6 +153,8 @@ static void set_up(struct workload *w, size_t i, const struct curl_slist *header
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, slot);
   curl_easy_setopt(easy, CURLOPT_PROXY, "");
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, (long)o->no_signal);
+  if (o->timeout_s)
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT, o->timeout_s);
   if (o->dns_seconds)
     curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, o->dns_seconds);
   if (o->fresh)
@@ -415,6 +417,7 @@ static const char HELP[] = "usage: %s --port N [option ...]\n"
                            "  --fresh          a new connection for each transfer\n"
                            "  --max-total N    CURLMOPT_MAX_TOTAL_CONNECTIONS\n"
                            "  --max-connects N CURLMOPT_MAXCONNECTS\n"
+                           "  --timeout S      CURLOPT_TIMEOUT\n"
                            "  --dns-seconds N  CURLOPT_DNS_CACHE_TIMEOUT; -1 is for ever\n"
                            "  --signal         leave CURLOPT_NOSIGNAL unset\n"
                            "  --tick           a 1 ms timer of the host's beside it\n"
@@ -454,6 +457,7 @@ static struct options parse(int argc, char **argv) {
         {"--max-total", &o.max_total},
         {"--max-connects", &o.max_connects},
         {"--dns-seconds", &o.dns_seconds},
+        {"--timeout", &o.timeout_s},
         {"--idle", &o.idle_ms},
         {"--close", &o.close_ms},
         {"--loops", &o.loops},

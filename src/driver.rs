@@ -493,7 +493,7 @@ impl Driver {
         let deadline = self.handles(|h| {
             let deadline = h.deadline.is_timer(timer);
             if deadline {
-                h.deadline.fired();
+                h.deadline.fired(&self.uv);
             }
             deadline
         });
@@ -798,7 +798,7 @@ impl Driver {
         let hurries = if asks { self.hurries.get() + 1 } else { 0 };
         self.hurries.set(hurries.min(HURRIES));
         if self.bugs.pause_spins && hurries > HURRIES && self.transfers.borrow().paused() > 0 {
-            self.handles(|h| h.deadline.put_off(HURRY_MS));
+            self.handles(|h| h.deadline.put_off(&self.uv, HURRY_MS));
         }
     }
 

@@ -119,6 +119,7 @@ fn the_last_transfer_may_end_by_timer() {
     turn(&t.driver);
     let timer = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(101)).unwrap().0);
     t.play(move |_| world(|w| w.finish(easy, 28)));
+    world(|w| w.now_ns = 101_000_000);
     t.driver.timer_due(timer);
     assert_eq!(t.reports(), [(easy, 28)]);
 }
@@ -768,14 +769,18 @@ fn a_libcurl_that_hurries_for_a_paused_transfer_is_put_off() {
     t.driver.pause(one, 1).unwrap();
     world(|w| w.calls.clear());
     assert_eq!(hurries(&t), 17);
-    assert_eq!(world(|w| w.count(&Call::TimerStart(10))), 1);
+    assert_eq!(world(|w| w.count(&Call::TimerStart(11))), 1);
     // The time has come: one call, and the next wait.
-    let timer = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(10)).unwrap().0);
-    world(|w| w.calls.clear());
+    let timer = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(11)).unwrap().0);
+    world(|w| {
+        w.calls.clear();
+        w.now_ns = 11_000_000;
+        w.loop_ms = 11;
+    });
     t.play(|driver| driver.timer_wanted(0));
     t.driver.timer_due(timer);
     assert_eq!(world(|w| w.count(&Call::Act(Action::Timeout))), 1);
-    assert_eq!(world(|w| w.count(&Call::TimerStart(10))), 1);
+    assert_eq!(world(|w| w.count(&Call::TimerStart(11))), 1);
     assert!(!turn(&t.driver));
     // A resumed one is served at once.
     t.driver.pause(one, 0).unwrap();
@@ -823,6 +828,50 @@ fn a_timer_never_fires_early() {
     t.play(|driver| driver.timer_wanted(50));
     turn(&t.driver);
     assert_eq!(world(|w| w.count(&Call::TimerStart(50 + 300 + 1))), 1);
+}
+
+#[test]
+fn a_timer_that_is_early_enough_goes_on() {
+    let t = Test::new();
+    t.start(1);
+    let at = |ms: u64| {
+        world(|w| {
+            w.calls.clear();
+            w.now_ns = ms * 1_000_000;
+            w.loop_ms = ms;
+        });
+    };
+    let starts = || {
+        world(|w| {
+            let of = |call: &Call| match call {
+                Call::TimerStart(ms) => Some(*ms),
+                _ => None,
+            };
+            w.calls.iter().filter_map(of).collect::<Vec<_>>()
+        })
+    };
+    at(0);
+    t.play(|driver| driver.timer_wanted(100));
+    turn(&t.driver);
+    let timer = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(101)).unwrap().0);
+    // Later deadlines, as with each new transfer; then an earlier one.
+    at(10);
+    t.driver.timer_wanted(100);
+    t.driver.timer_wanted(0);
+    t.driver.timer_wanted(120);
+    assert_eq!(starts(), []);
+    t.driver.timer_wanted(50);
+    assert_eq!(starts(), [51]);
+    t.driver.timer_wanted(80);
+    assert_eq!(starts(), [51]);
+    // It fires at 61 for a deadline at 90: libcurl is not called before that.
+    at(61);
+    t.driver.timer_due(timer);
+    assert!(!turn(&t.driver));
+    assert_eq!(world(|w| w.calls.clone()), [Call::TimerStart(30)]);
+    at(91);
+    t.driver.timer_due(timer);
+    assert_eq!(world(|w| w.count(&Call::Act(Action::Timeout))), 1);
 }
 
 #[test]
@@ -1225,6 +1274,7 @@ fn a_loop_run_inside_libcurl_loses_nothing() {
     t.play(|driver| driver.timer_wanted(10));
     poll_ready(&t.driver, 5);
     let timer = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(11)).unwrap().0);
+    world(|w| w.now_ns = 11_000_000);
     t.play(move |driver| {
         driver.timer_due(timer);
         poll_error(driver, 6, -9);

@@ -12,8 +12,8 @@ use crate::sys::{now_ns, Idle, Loop, Timer};
 pub(crate) struct Deadline {
     timer: Timer,
     idle: Idle,
-    /// The timer is running.
-    waiting: Cell<bool>,
+    /// When the timer fires, if it is running, on the clock of `now_ns`: not after the deadline, but perhaps before.
+    armed_ns: Cell<Option<u64>>,
     /// When the last wait that libcurl told of ends, on the clock of `now_ns`. Kept, also when it has passed, until
     /// libcurl tells of another or of none: while it asks for 0 ms, what it waits for besides is not known.
     due_ns: Cell<Option<u64>>,
@@ -34,7 +34,7 @@ impl Deadline {
         Deadline {
             timer,
             idle,
-            waiting: Cell::new(false),
+            armed_ns: Cell::new(None),
             due_ns: Cell::new(None),
             unknown: Cell::new(false),
             now: Cell::new(false),
@@ -50,49 +50,67 @@ impl Deadline {
         self.told.set(true);
         self.unknown.set(ms == 0);
         match ms {
-            0 => {
-                if self.waiting.take() {
-                    self.timer.stop();
-                }
-                self.now.set(true);
-            }
+            // Most often libcurl is about to wait as long as before: the timer goes on.
+            0 => self.now.set(true),
             1.. => {
-                let ms = ms as u64;
                 let now = now_ns();
+                let due = now.saturating_add((ms as u64).saturating_mul(1_000_000));
                 self.now.set(false);
-                self.due_ns
-                    .set(Some(now.saturating_add(ms.saturating_mul(1_000_000))));
-                // The timer counts from the loop's cached time, a floor in milliseconds that may be long past: add what
-                // has passed since, and the millisecond that the floor may hide, so that it never fires early (R7, S8).
-                // This leaves the host's clock alone, which uv_update_time() would move.
-                let stale = (now / 1_000_000).saturating_sub(uv.now_ms());
-                self.timer.start(ms.saturating_add(stale).saturating_add(1));
-                self.waiting.set(true);
+                self.due_ns.set(Some(due));
+                self.wait(uv, now, due);
             }
             _ => {
                 self.now.set(false);
                 self.due_ns.set(None);
-                if self.waiting.take() {
-                    self.timer.stop();
-                }
+                self.stop();
             }
         }
         self.rest();
     }
 
+    /// Sees to it that the timer fires by then. One that does so earlier is left alone: with each transfer libcurl names
+    /// another deadline, mostly a later one, and what it costs is one turn of the loop in as much time as transfers may take.
+    fn wait(&self, uv: &Loop, now_ns: u64, due_ns: u64) {
+        if self.armed_ns.get().is_some_and(|armed| armed <= due_ns) {
+            return;
+        }
+        let ms = (due_ns - now_ns).div_ceil(1_000_000);
+        // The timer counts from the loop's cached time, a floor in milliseconds that may be long past: add what
+        // has passed since, and the millisecond that the floor may hide, so that it never fires early (R7, S8).
+        // This leaves the host's clock alone, which uv_update_time() would move.
+        let stale = (now_ns / 1_000_000).saturating_sub(uv.now_ms());
+        self.timer.start(ms.saturating_add(stale).saturating_add(1));
+        self.armed_ns.set(Some(due_ns));
+    }
+
+    fn stop(&self) {
+        if self.armed_ns.take().is_some() {
+            self.timer.stop();
+        }
+    }
+
     /// Makes libcurl wait although it asked for 0 ms.
-    pub(crate) fn put_off(&self, ms: u64) {
+    pub(crate) fn put_off(&self, uv: &Loop, ms: u64) {
         if self.now.take() {
-            self.timer.start(ms);
-            self.waiting.set(true);
+            let now = now_ns();
+            let due = now.saturating_add(ms.saturating_mul(1_000_000));
+            self.due_ns.set(Some(due));
+            self.wait(uv, now, due);
             self.rest();
         }
     }
 
-    /// The uv timer fired.
-    pub(crate) fn fired(&self) {
-        self.waiting.set(false);
-        self.now.set(true);
+    /// The uv timer fired, perhaps for a deadline that has been put off since.
+    pub(crate) fn fired(&self, uv: &Loop) {
+        self.armed_ns.set(None);
+        if let Some(due) = self.due_ns.get() {
+            let now = now_ns();
+            if now >= due {
+                self.now.set(true);
+            } else {
+                self.wait(uv, now, due);
+            }
+        }
     }
 
     /// The idle handle ran: it runs once per request.
