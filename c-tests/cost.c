@@ -128,6 +128,37 @@ TEST(untouched_handles) {
   fixture_close(&f);
 }
 
+/* ---- how many connections are kept ---- */
+
+static void twelve_at_once(fixture *f) {
+  transfer *t[12];
+  server_hold(f->server);
+  for (int i = 0; i < 12; i++) {
+    t[i] = transfer_new(f, "/hold/10");
+    CHECK_INT(transfer_start(f, t[i]), 0);
+  }
+  while (server_count(f->server, SERVER_HELD) < 12)
+    CHECK(uv_run(&f->loop, UV_RUN_ONCE) != 0);
+  server_release(f->server);
+  fixture_run(f);
+  for (int i = 0; i < 12; i++) {
+    CHECK_INT(t[i]->status, 0);
+    transfer_free(t[i]);
+  }
+}
+
+TEST(the_host_may_say_how_many) {
+  fixture f;
+  fixture_open(&f);
+  CHECK_INT(uvcurl_set(f.uc, UVCURL_MAXCONNECTS, 3), 0);
+  twelve_at_once(&f);
+  twelve_at_once(&f);
+  /* Three of the first twelve were kept, and three of the second. */
+  CHECK_INT(server_count(f.server, SERVER_OPEN), 3);
+  CHECK_INT(server_count(f.server, SERVER_ACCEPTED), 12 + 9);
+  fixture_close(&f);
+}
+
 /* ---- pools that are shared ---- */
 
 /* Answers are delayed, for libcurl does not even announce a connection that is answered at once. */
@@ -240,6 +271,6 @@ TEST(pool_is_shared_with_the_host) {
   CHECK_INT(curl_share_cleanup(share), CURLSHE_OK);
 }
 
-TEST_MAIN(T(keep_alive_one_by_one), T(keep_alive_many_at_once), T(new_connections),
-          T(untouched_handles), T(two_drivers_on_a_loop_share_a_pool),
+TEST_MAIN(T(the_host_may_say_how_many), T(keep_alive_one_by_one), T(keep_alive_many_at_once),
+          T(new_connections), T(untouched_handles), T(two_drivers_on_a_loop_share_a_pool),
           T(pool_is_shared_with_the_host))
