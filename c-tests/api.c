@@ -321,7 +321,7 @@ TEST(options) {
   fixture f;
   fixture_open(&f);
   CHECK_INT(uvcurl_set(f.uc, 0, 0), UV_ENOTSUP);
-  CHECK_INT(uvcurl_set(f.uc, 3, 0), UV_ENOTSUP);
+  CHECK_INT(uvcurl_set(f.uc, 4, 0), UV_ENOTSUP);
   CHECK_INT(uvcurl_set(f.uc, -1, 1), UV_ENOTSUP);
   CHECK_INT(uvcurl_set(f.uc, 0x7fffffff, 1), UV_ENOTSUP);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_EASY_UNTOUCHED, 2), UV_EINVAL);

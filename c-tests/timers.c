@@ -569,7 +569,8 @@ TEST(timer_that_fires_early) {
   CHECK_INT(t->status, CURLE_OPERATION_TIMEDOUT);
   CHECK_BETWEEN(test_now_ms() - start, 398, 400 + 5000 * test_slowdown());
   CHECK_BETWEEN(timeout_actions, 4, 30);
-  CHECK_BETWEEN(turns, 4, 40);
+  /* The driver's looks at what is silent come twice as often, too. */
+  CHECK_BETWEEN(turns, 4, 80);
   transfer_free(t);
   close_loop(&f);
 }

@@ -51,6 +51,7 @@
 #define UVCURL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include <curl/curl.h>
 #include <uv.h>
@@ -284,6 +285,21 @@ typedef int uvcurl_option;
 #define UVCURL_MAXCONNECTS 2
 
 /**
+ * How often transfers that show no life are looked at, in milliseconds: 1000, the default; at least 10; 0: hardly ever.
+ *
+ * While something is in flight uvcurl wakes up this often and has libcurl run what has been silent for as long. That is how
+ * progress callbacks run on transfers that wait or are paused, as curl_easy_perform() has them run, and how timeouts
+ * fire for which libcurl asks for no call: the default connect timeout, CURLOPT_SERVER_RESPONSE_TIMEOUT (FTP, IMAP, POP3
+ * and SMTP are looked at more often), and those of a TFTP transfer. docs/timeouts.md has the table.
+ *
+ * It costs one wake-up per interval while a transfer is in flight and none without; some microseconds for each silent
+ * socket; and, when a transfer has no socket, because it is paused or its name is being looked up, one call of libcurl
+ * over all transfers, which is left out where it would take more than 5 ms or 3 % of the time. With 0, silent sockets are
+ * looked at every 5 seconds and nothing more is done: progress callbacks do not run, and the timeouts named above are late.
+ */
+#define UVCURL_TICK_MS 3
+
+/**
  * Sets an option of the driver.
  *
  * \param uc      the driver
@@ -307,6 +323,150 @@ int uvcurl_set(uvcurl_t *uc, uvcurl_option option, long value);
  * \return the multi handle, valid until uvcurl_close(); NULL for NULL and for a driver that is closing
  */
 CURLM *uvcurl_multi(uvcurl_t *uc);
+
+/* ---- What is going on ---------------------------------------------------------------------------------------- */
+
+/**
+ * What a driver has done since it was made, and what it has in hand; see uvcurl_stats().
+ *
+ * Later versions may add members at the end, and change none.
+ */
+typedef struct {
+  /**
+   * Transfers: started, ever.
+   */
+  uint64_t started;
+  /**
+   * Reported with 0.
+   */
+  uint64_t succeeded;
+  /**
+   * Reported with anything but 0 and UV_ECANCELED.
+   */
+  uint64_t failed;
+  /**
+   * Reported with UV_ECANCELED.
+   */
+  uint64_t cancelled;
+  /**
+   * Started and not yet reported, now.
+   */
+  uint64_t in_flight;
+  /**
+   * Those of them that libcurl has.
+   */
+  uint64_t running;
+  /**
+   * Those of them that uvcurl_pause() has paused; what a callback has paused only libcurl knows.
+   */
+  uint64_t paused;
+  /**
+   * Those that libcurl holds back behind a connection limit; 0 before libcurl 8.16 and inside its callbacks.
+   */
+  uint64_t held_back;
+  /**
+   * Sockets that libcurl wants watched and that are, now.
+   */
+  uint64_t sockets_watched;
+  /**
+   * Sockets that libcurl wants watched and that cannot be; they are looked at 20 times a second.
+   */
+  uint64_t sockets_unwatched;
+  /**
+   * Sockets of pooled connections of which uvcurl has a handle.
+   */
+  uint64_t sockets_idle;
+  /**
+   * How often the loop has called uvcurl.
+   */
+  uint64_t turns;
+  /**
+   * Those of them in which libcurl was not called and nothing was reported: wake-ups without progress.
+   */
+  uint64_t idle_turns;
+  /**
+   * How often uvcurl has asked the loop for a turn without a wait ("kicks") and got it.
+   */
+  uint64_t kicks;
+  /**
+   * Calls of libcurl on behalf of a socket or the deadline.
+   */
+  uint64_t actions;
+  /**
+   * Those of them to look at a silent socket.
+   */
+  uint64_t looks;
+  /**
+   * Those of them to look at all transfers, because one had no socket; see UVCURL_TICK_MS.
+   */
+  uint64_t ticks;
+  /**
+   * Transfers that libcurl had forgotten, and sockets that the loop had: each is a bug, and a line of the log.
+   */
+  uint64_t stalls;
+  /**
+   * Sockets that were ready time after time with nothing done about it: each is a bug, and a line of the log.
+   */
+  uint64_t spins;
+  /**
+   * Log lines that were dropped because there were too many in one turn.
+   */
+  uint64_t log_lost;
+} uvcurl_stats_t;
+
+/**
+ * Tells what a driver has done and what it has in hand.
+ *
+ * It takes as long as there are sockets to count, some nanoseconds each, and may be called from every callback.
+ *
+ * \param uc    the driver
+ * \param out   where the numbers go; written only on success
+ * \param size  sizeof(uvcurl_stats_t), as the program was compiled: no more than that is written, and members that the
+ *              library does not know become 0
+ * \return 0; UV_EINVAL if a pointer is NULL or the size is 0 or no multiple of 8; UV_ECANCELED if the driver is closing;
+ *         UVCURL_E_WRONG_THREAD
+ */
+int uvcurl_stats(const uvcurl_t *uc, uvcurl_stats_t *out, size_t size);
+
+/**
+ * Receives one line of text, without a newline.
+ *
+ * For uvcurl_set_log() it runs from the loop, never while libcurl is on the stack; for uvcurl_dump(), inside that. Every
+ * function of uvcurl may be called here, uvcurl_close() included.
+ *
+ * \param uc         the driver
+ * \param line       the line, UTF-8, valid until the callback returns
+ * \param user_data  what was given along with the callback
+ */
+typedef void (*uvcurl_log_cb)(uvcurl_t *uc, const char *line, void *user_data);
+
+/**
+ * Describes a driver and each of its transfers for a person, line by line.
+ *
+ * Two lines are about the driver, one about each transfer, oldest first: where it goes (scheme, host and port, never a
+ * path, a query or credentials), how long ago it was started, what it is at, what has come and gone, and what it waits for,
+ * with its sockets. The text is not for programs, and changes with the version. It may be called from every callback.
+ *
+ * \param uc         the driver
+ * \param cb         called for each line before this returns
+ * \param user_data  handed to the callback
+ * \return 0; UV_EINVAL if a pointer is NULL; UV_ECANCELED if the driver is closing; UV_ENOMEM; UVCURL_E_WRONG_THREAD
+ */
+int uvcurl_dump(const uvcurl_t *uc, uvcurl_log_cb cb, void *user_data);
+
+/**
+ * Has a driver tell of what must not be.
+ *
+ * A line comes for each transfer that libcurl turns out to have forgotten, for each socket that is ready time after time
+ * with nothing done about it, and for each one that something else in the program has taken off the loop. It says what
+ * uvcurl has done about it, and which libcurl is known to have that bug. A program with a sound libcurl hears nothing.
+ *
+ * \param uc         the driver
+ * \param cb         called from the loop for each line; NULL: nobody any more, as at first
+ * \param user_data  handed to the callback
+ * \return 0; UV_EINVAL if the driver is NULL; UV_ECANCELED if it is closing; UVCURL_E_WRONG_THREAD
+ */
+int uvcurl_set_log(uvcurl_t *uc, uvcurl_log_cb cb, void *user_data);
 
 /* ---- Errors and versions ------------------------------------------------------------------------------------- */
 

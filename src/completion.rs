@@ -67,6 +67,7 @@ impl Driver {
         let next = self.transfers.borrow_mut().take_report();
         match next {
             Some((easy, done, status)) => {
+                self.counters.done(status);
                 done.call(self, easy, status);
                 true
             }

@@ -13,19 +13,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use libc::c_int;
 
 use crate::error;
-use crate::pending::{self, Pending};
+use crate::pending::Pending;
 use crate::pool::Pool;
 use crate::quirks::Bugs;
-use crate::socket::{Sockets, LOOK_BROKEN_MS, LOOK_MS};
+use crate::socket::Sockets;
+use crate::stats::Counters;
 use crate::sys::{
     self, now_ns, Action, Check, CloseFn, DoneFn, Easy, Events, Hold, Loop, Multi, Settings,
     Socket, Timer,
 };
 use crate::timer::Deadline;
 use crate::transfer::{State, Transfers};
+use crate::watch::Watch;
 
-/// Sockets looked at in one turn of the loop.
-const LOOKS_PER_TURN: usize = 64;
 /// How close to libcurl's deadline every call serves the timeouts of transfers behind a connection limit as well.
 const PENDING_MARGIN_NS: u64 = 5_000_000;
 /// Events of one poll of the loop after which messages are read at the latest. Together is cheaper than one by one, but what
@@ -52,8 +52,8 @@ pub(crate) enum Request {
     Pause(Easy, c_int),
 }
 
-struct Handles {
-    deadline: Deadline,
+pub(crate) struct Handles {
+    pub(crate) deadline: Deadline,
     look: Timer,
     check: Check,
     hold: Hold,
@@ -86,7 +86,7 @@ pub(crate) struct Driver {
     pub(crate) multi: Multi,
     /// `None` before the driver has opened and once it has shut. Borrowed for calls into libuv only, which never call back.
     handles: RefCell<Option<Handles>>,
-    sockets: RefCell<Sockets>,
+    pub(crate) sockets: RefCell<Sockets>,
     pub(crate) transfers: RefCell<Transfers>,
     requests: RefCell<VecDeque<Request>>,
     /// Kept for its memory only; see `drain`.
@@ -101,18 +101,18 @@ pub(crate) struct Driver {
     turn_watched: Cell<bool>,
     /// The wait the look timer was started for; 0: it is stopped.
     looking: Cell<u64>,
-    /// There were more silent sockets than one turn looks at.
-    more_silent: Cell<bool>,
-    pending: Pending,
+    pub(crate) watch: Watch,
+    pub(crate) counters: Counters,
+    pub(crate) pending: Pending,
     /// Since that was last looked into, libcurl may have lost a timeout of a transfer that it holds back.
     may_have_lost: Cell<bool>,
-    bugs: Bugs,
+    pub(crate) bugs: Bugs,
     /// Events whose messages wait for the check handle, which is started with the first.
     events: Cell<u32>,
     /// Calls for 0 ms since a socket was ready or the host asked for something.
     hurries: Cell<u32>,
     settings: Cell<Settings>,
-    pool: Pool,
+    pub(crate) pool: Pool,
     /// A bug of ours was contained: transfers fail, and no more are taken.
     failed: Cell<bool>,
     /// The close callback that is due comes after those of handles that the host has closed.
@@ -143,7 +143,8 @@ impl Driver {
             turn_will_end: Cell::new(false),
             turn_watched: Cell::new(false),
             looking: Cell::new(0),
-            more_silent: Cell::new(false),
+            watch: Watch::default(),
+            counters: Counters::default(),
             pending: Pending::default(),
             may_have_lost: Cell::new(false),
             bugs: Bugs::of(sys::libcurl()),
@@ -216,7 +217,7 @@ impl Driver {
     }
 
     /// Asks `what` of the handles; `None` when there are none (any more).
-    fn handles<R>(&self, what: impl FnOnce(&Handles) -> R) -> Option<R> {
+    pub(crate) fn handles<R>(&self, what: impl FnOnce(&Handles) -> R) -> Option<R> {
         self.handles.borrow().as_ref().map(what)
     }
 
@@ -269,7 +270,7 @@ impl Driver {
         result
     }
 
-    fn inside_libcurl(&self) -> bool {
+    pub(crate) fn inside_libcurl(&self) -> bool {
         self.depth.get() > 0
     }
 
@@ -284,14 +285,14 @@ impl Driver {
             self.reserve_request()?;
             self.transfers
                 .borrow_mut()
-                .insert(easy, done, State::Queued)?;
+                .insert(easy, done, State::Queued, self.uv.now_ms())?;
             self.request(Request::Add(easy));
             self.rest();
             return Ok(());
         }
         self.transfers
             .borrow_mut()
-            .insert(easy, done, State::Running)?;
+            .insert(easy, done, State::Running, self.uv.now_ms())?;
         let added = match self.add(easy) {
             Ok(()) => Ok(()),
             Err(error::RECURSIVE) if self.reserve_request().is_ok() => {
@@ -387,7 +388,7 @@ impl Driver {
         }
     }
 
-    fn must_be_open(&self) -> Result<(), c_int> {
+    pub(crate) fn must_be_open(&self) -> Result<(), c_int> {
         match self.phase.get() {
             Phase::Open => Ok(()),
             Phase::Closing | Phase::Closed => Err(error::ECANCELED),
@@ -444,14 +445,10 @@ impl Driver {
             if self.inside_libcurl() || !self.sockets.borrow_mut().ready(&self.uv, socket, poll) {
                 return;
             }
-            self.act(Action::Ready(socket, events));
-            if self.bugs.descriptor_spins {
-                let transfers = self.transfers.borrow();
-                self.sockets
-                    .borrow_mut()
-                    .told(socket, poll, |easy, started| {
-                        transfers.is_among(easy, started)
-                    });
+            if self.sockets.borrow_mut().is_insistent(socket) {
+                self.tell_insistent(socket, poll, events);
+            } else {
+                self.act(Action::Ready(socket, events));
             }
         }
         self.hurries.set(0);
@@ -506,7 +503,6 @@ impl Driver {
             Some(false) => {
                 self.looking.set(0);
                 if !self.inside_libcurl() {
-                    self.pool.look(self.transfers.borrow().running());
                     self.look();
                     self.pending.begin(now_ns(), || {
                         let all = self.transfers.borrow().running();
@@ -538,7 +534,12 @@ impl Driver {
     fn in_turn(&self, what: impl FnOnce()) {
         // Not when the host runs the loop inside a callback of ours: the outer loop may be about to poll.
         self.turn_will_end.set(self.frames.get() <= 1);
+        let before = self.counters.work();
         what();
+        self.counters.add(&self.counters.turns);
+        if self.counters.work() == before {
+            self.counters.add(&self.counters.idle_turns);
+        }
         self.turn_will_end.set(false);
     }
 
@@ -553,6 +554,7 @@ impl Driver {
             h.deadline.ran();
             h.deadline.take_now()
         });
+        self.counters.add(&self.counters.kicks);
         if self.failed.get() {
             self.fail_all(error::UVCURL_E_INTERNAL);
         }
@@ -613,17 +615,21 @@ impl Driver {
             let Some((socket, easy, started)) = next else {
                 break;
             };
-            let ours =
-                !self.settings.get().untouched && self.transfers.borrow().is_among(easy, started);
-            let connects = if ours { sys::connects(easy) } else { 0 };
+            let ours = self.transfers.borrow().is_among(easy, started);
+            let connects = if ours && !self.settings.get().untouched {
+                sys::connects(easy)
+            } else {
+                0
+            };
             let hooked =
                 self.transfers.borrow().has_connected(easy, connects) && sys::is_tcp(socket);
             if hooked {
                 self.transfers.borrow_mut().claim_connect(easy, connects);
             }
+            let untimed = ours && sys::is_untimed(easy);
             self.sockets
                 .borrow_mut()
-                .decide(socket, hooked, self.turn_will_end.get());
+                .decide(socket, hooked, untimed, self.turn_will_end.get());
         }
         self.watch_the_turn();
     }
@@ -739,7 +745,7 @@ impl Driver {
     }
 
     /// Lets libcurl work, and sees to what it may forget.
-    fn act(&self, action: Action) {
+    pub(crate) fn act(&self, action: Action) {
         let (due, unknown) = self
             .handles(|h| {
                 h.deadline.reset_told();
@@ -752,6 +758,7 @@ impl Driver {
             action
         };
         let timeout = matches!(action, Action::Timeout | Action::Everything);
+        self.counters.add(&self.counters.actions);
         match self.enter(|multi| multi.act(action)) {
             Ok(()) if action == Action::Everything => {}
             Ok(()) => self.note_lost_timeouts(due, unknown),
@@ -813,29 +820,6 @@ impl Driver {
         }
     }
 
-    /// Makes libcurl look at the transfers of sockets that have been silent for a while, some of them per turn.
-    fn look(&self) {
-        if self.sockets.borrow().any_unwatched() {
-            self.sockets.borrow_mut().search();
-        }
-        self.more_silent.set(true);
-        for _ in 0..LOOKS_PER_TURN {
-            let next = self.sockets.borrow_mut().next_silent(self.uv.now_ms());
-            match next {
-                Some(socket) => self.act(Action::Look(socket)),
-                None => {
-                    self.more_silent.set(false);
-                    break;
-                }
-            }
-        }
-        self.act(if self.bugs.shutdown_stalls {
-            Action::Everything
-        } else {
-            Action::Timeout
-        });
-    }
-
     fn fail_all(&self, error: c_int) {
         // Those that have ended by themselves keep their own result.
         self.drain();
@@ -867,6 +851,7 @@ impl Driver {
         self.catch_up(pauses);
         if self.phase.get() == Phase::Open {
             self.deliver();
+            self.tell_log();
         }
         self.rest();
     }
@@ -1024,7 +1009,7 @@ impl Driver {
     }
 
     /// Settles what the loop is asked for while nothing happens: to live, to call soon, to look now and then.
-    fn rest(&self) {
+    pub(crate) fn rest(&self) {
         if self.phase.get() != Phase::Open {
             return;
         }
@@ -1039,9 +1024,7 @@ impl Driver {
         let hold = self.referenced.get() && active > 0;
         let look = match running {
             0 => 0,
-            _ if self.more_silent.get() || self.sockets.borrow().any_unwatched() => LOOK_BROKEN_MS,
-            _ if self.pending.is_suspect() => pending::AGAIN_MS,
-            _ => LOOK_MS,
+            _ => self.look_wait(),
         };
         let looking = self.looking.get();
         if self.held.get() == hold && reports == 0 && looking == look {

@@ -12,6 +12,8 @@
 //! | `timer` | libcurl's deadline, on one timer | 6 |
 //! | `quirks` | what is known against which libcurl | 6 |
 //! | `pending` | timeouts of transfers behind a connection limit | 6 |
+//! | `watch` | transfers that show no life: ticks, stalls, the log | 6 |
+//! | `stats` | numbers and lines about what is in hand | |
 //! | `pool` | how many connections libcurl keeps | |
 //! | `transfer` | one easy handle from start to report | 1, 8 |
 //! | `completion` | libcurl's messages, and telling the host | 1, 2 |
@@ -38,11 +40,15 @@ mod pending;
 mod pool;
 mod quirks;
 mod socket;
+mod stats;
 mod sys;
 #[cfg(test)]
 mod tests;
 mod timer;
 mod transfer;
+mod watch;
+#[cfg(test)]
+mod watch_tests;
 
 #[cfg(not(test))]
 pub use crate::capi::*;

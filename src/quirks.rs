@@ -14,7 +14,29 @@ pub(crate) enum Bug {
     DescriptorSpins,
     /// Connections that are being closed wait for a deadline that libcurl does not set.
     ShutdownStalls,
+    /// A transfer paused by call is given data when libcurl looks at it.
+    PauseIsIgnored,
 }
+
+/// What the driver may see of a bug.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Symptom {
+    /// A transfer has neither a socket nor a timer.
+    Forgotten,
+    /// A transfer has data inside libcurl, and nothing that would make libcurl deliver them.
+    Unread,
+    /// A socket is ready again and again.
+    Spin,
+}
+
+/// Which of the bugs below, by their report, look like what.
+const LOOKS_LIKE: &[(Symptom, &str)] = &[
+    (Symptom::Forgotten, "curl#15627"),
+    (Symptom::Forgotten, "curl#18815"),
+    (Symptom::Unread, "curl#17636"),
+    (Symptom::Spin, "curl#14280"),
+    (Symptom::Spin, "curl#21547"),
+];
 
 pub(crate) struct Quirk {
     /// The first version that has it.
@@ -102,18 +124,19 @@ static KNOWN: &[Quirk] = &[
     quirk(0x08_0e_00, 0x08_0e_01, None, "curl#17473",
         "more than about 400 transfers at a time are refused for want of memory",
         "uvcurl_start() then gives UV_ENOMEM"),
-    quirk(0x08_09_00, 0x08_0f_00, None, "lib/transfer.c, Curl_sendrecv()",
+    quirk(0x08_09_00, 0x08_0f_00, Some(Bug::PauseIsIgnored), "lib/transfer.c, Curl_sendrecv()",
         "a transfer paused by call may still be given data when libcurl looks at it",
-        "return CURL_WRITEFUNC_PAUSE from the write callback instead"),
+        "uvcurl does not look at transfers without a socket while one is paused by uvcurl_pause(); better return \
+         CURL_WRITEFUNC_PAUSE from the write callback"),
     quirk(0, 0x08_0f_00, None, "curl#17636",
         "a transfer may wait for data that TLS has already read",
-        "uvcurl makes libcurl look at silent sockets every 5 seconds"),
+        "uvcurl makes libcurl look at silent transfers once a second (UVCURL_TICK_MS)"),
     quirk(0x08_0d_00, 0x08_10_00, None, "curl#17949",
         "the removal of sockets is announced that never were",
         "uvcurl ignores it"),
     quirk(0x08_10_00, 0x08_11_00, None, "curl#18815",
         "connecting to a second address may be forgotten",
-        "uvcurl makes libcurl look at silent sockets every 5 seconds"),
+        "uvcurl makes libcurl look at silent transfers once a second (UVCURL_TICK_MS)"),
     quirk(0x07_57_00, since::MULTI_QUICK_EXIT, Some(Bug::LookupIsJoined), "curl#8515",
         "the end of a transfer whose name is still being looked up waits for the lookup",
         "uvcurl sets CURLOPT_QUICK_EXIT, unless UVCURL_EASY_UNTOUCHED is set"),
@@ -141,16 +164,16 @@ fn known(libcurl: u32) -> impl Iterator<Item = &'static Quirk> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bugs {
     pub(crate) pause_spins: bool,
-    pub(crate) descriptor_spins: bool,
     pub(crate) shutdown_stalls: bool,
+    pub(crate) pause_is_ignored: bool,
 }
 
 impl Bugs {
     pub(crate) fn of(libcurl: u32) -> Bugs {
         Bugs {
             pause_spins: has(libcurl, Bug::PauseSpins),
-            descriptor_spins: has(libcurl, Bug::DescriptorSpins),
             shutdown_stalls: has(libcurl, Bug::ShutdownStalls),
+            pause_is_ignored: has(libcurl, Bug::PauseIsIgnored),
         }
     }
 }
@@ -158,6 +181,21 @@ impl Bugs {
 /// Whether the libcurl of this number, 0x081600 for 8.22.0, has the bug.
 pub(crate) fn has(libcurl: u32, bug: Bug) -> bool {
     known(libcurl).any(|quirk| quirk.bug == Some(bug))
+}
+
+/// What is to be said of a symptom, once it is seen: which bug that is.
+pub(crate) fn blame(libcurl: u32, symptom: Symptom) -> String {
+    let (major, minor, patch) = (libcurl >> 16, libcurl >> 8 & 0xff, libcurl & 0xff);
+    let bug = known(libcurl).find(|quirk| LOOKS_LIKE.contains(&(symptom, quirk.report)));
+    match bug {
+        Some(quirk) => format!(
+            "libcurl {major}.{minor}.{patch} has that bug: {} ({})",
+            quirk.what, quirk.report
+        ),
+        None => {
+            format!("no such bug of libcurl {major}.{minor}.{patch} is known, please report it")
+        }
+    }
 }
 
 /// All that is known against a libcurl, in sentences. `None`: nothing.

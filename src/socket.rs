@@ -10,13 +10,12 @@
 use libc::c_int;
 
 use crate::error;
-use crate::sys::{self, stays_ready, Easy, Events, Loop, Poll, Socket};
+use crate::sys::{self, stays_ready, Easy, Events, Loop, Poll, Queues, Socket};
 use crate::transfer::Transfers;
 
-/// How often sockets that show no sign of life are looked at: libcurl has timeouts that in socket mode nothing else makes
-/// it check, the default connect timeout of 300 s among them (R20).
-pub(crate) const LOOK_MS: u64 = 5_000;
-/// The same for one that cannot be watched: then looking is all there is.
+/// How often silent sockets are looked at in any case.
+pub(crate) const SLOW_MS: u64 = 5_000;
+/// How often a socket that cannot be watched is looked at: then looking is all there is.
 pub(crate) const LOOK_BROKEN_MS: u64 = 50;
 
 /// Errors in a row, without one good event between them, after which a socket counts as beyond watching.
@@ -24,6 +23,16 @@ const MAX_ERRORS: u32 = 64;
 
 /// Events in a row without a word of libcurl's after which it is asked whether the socket is still ready.
 const MAX_EVENTS: u32 = 64;
+/// How many of the next, in a row, have to change nothing before a transfer's socket is told of.
+const MAX_FRUITLESS: u32 = 64;
+
+/// The first look at a socket whose timeouts nobody calls for comes after this silence.
+pub(crate) const LEAST_GAP_MS: u64 = 40;
+
+/// How long to wait with the next look after so much silence.
+fn gap(silence_ms: u64) -> u64 {
+    LEAST_GAP_MS + silence_ms / 20
+}
 
 /// How long a poll handle may stay on a socket that libcurl does not want for now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,8 +73,56 @@ struct Record {
     errors: u32,
     /// Events since libcurl spoke of the socket last.
     events: u32,
-    /// The loop's time at the last sign of life, or when it was looked at for want of one.
+    /// Those of them, in a row, after which nothing had been done about what made the socket ready.
+    fruitless: u32,
+    /// Its transfer speaks a protocol whose timeouts are libcurl's to check and nobody's to call for (R20).
+    untimed: bool,
+    /// When it was looked at last it was ready, and the loop has not said so since.
+    ready_at_look: bool,
+    /// The loop's time at the last sign of life, and when it was looked at for want of one.
     seen_ms: u64,
+    looked_ms: u64,
+}
+
+/// A socket that has shown no life for a while.
+pub(crate) struct Silent {
+    pub(crate) socket: Socket,
+    pub(crate) wanted: Events,
+    pub(crate) easy: Easy,
+    pub(crate) started: u64,
+    pub(crate) ms: u64,
+    /// It is watched, so that what comes would be reported.
+    pub(crate) watched: bool,
+}
+
+/// Which sockets are to be looked at at short intervals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Close {
+    None,
+    /// Those whose transfers have timeouts that nobody calls for.
+    Untimed,
+    /// Every transfer's.
+    All,
+}
+
+/// Why [`Sockets::told`] has something to say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Spin {
+    /// It belongs to no transfer of ours: it is looked at from now on instead of watched.
+    Unwatched,
+    /// It is a transfer's: all that can be done is to tell.
+    Told,
+}
+
+/// What there is of sockets, for the host's eyes.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// Wanted by libcurl, and with a poll handle at work.
+    pub(crate) watched: u64,
+    /// Wanted by libcurl, and not to be watched.
+    pub(crate) unwatched: u64,
+    /// Of connections that idle in the pool.
+    pub(crate) idle: u64,
 }
 
 #[derive(Default)]
@@ -77,6 +134,8 @@ pub(crate) struct Sockets {
     unwatched: bool,
     /// Where looking at silent sockets goes on.
     look_from: usize,
+    /// When, as a wait, the next look at an untimed socket is due at the latest; 0: there is none.
+    untimed_ms: u64,
     /// Who announced a socket that could not even be noted for want of memory, and `started` as in a record.
     lost: Option<(Easy, u64)>,
     /// Sockets of transfers, announced since this was last emptied, of which nobody knows when they will be closed.
@@ -145,7 +204,11 @@ impl Sockets {
                 ours,
                 errors: 0,
                 events: 0,
+                fruitless: 0,
+                untimed: false,
+                ready_at_look: false,
                 seen_ms: 0,
+                looked_ms: 0,
             });
         }
         let Some(record) = slot.as_mut() else { return };
@@ -155,11 +218,15 @@ impl Sockets {
             record.error = 0;
         }
         record.events = 0;
+        record.fruitless = 0;
         record.connecting &= events == Events::OUT;
         record.wanted = events;
         record.easy = easy;
         record.started = transfers.started();
         record.seen_ms = uv.now_ms();
+        if record.untimed {
+            self.untimed_ms = LEAST_GAP_MS;
+        }
         record.note(socket, &mut self.fresh);
         if let Err(error) = record.watch(uv, socket) {
             record.fail(error);
@@ -270,8 +337,13 @@ impl Sockets {
     }
 
     /// Whether the connection of `socket` is known to have our close-socket function.
-    pub(crate) fn decide(&mut self, socket: Socket, hooked: bool, may_leave: bool) {
+    /// `untimed`: its transfer has timeouts that libcurl does not ask to be called for.
+    pub(crate) fn decide(&mut self, socket: Socket, hooked: bool, untimed: bool, may_leave: bool) {
+        if untimed {
+            self.untimed_ms = LEAST_GAP_MS;
+        }
         if let Some(record) = self.get(socket) {
+            record.untimed = untimed;
             if hooked {
                 record.keep = Keep::Hooked;
             } else if record.is_undecided() {
@@ -293,6 +365,11 @@ impl Sockets {
                 }
                 record.errors = 0;
                 record.seen_ms = now;
+                record.events += 1;
+                record.ready_at_look = false;
+                if record.untimed {
+                    self.untimed_ms = LEAST_GAP_MS;
+                }
                 true
             }
             _ => false,
@@ -320,30 +397,50 @@ impl Sockets {
         true
     }
 
-    /// libcurl has been told that `poll` is ready. A socket that stays ready all the same, time after time, and belongs to
-    /// no transfer of ours, is no longer watched but looked at (R20, S23, S24).
+    /// Whether `socket` has been ready so often without a word of libcurl's that [`Sockets::told`] is to see to it.
+    pub(crate) fn is_insistent(&mut self, socket: Socket) -> bool {
+        self.get(socket)
+            .is_some_and(|record| record.events >= MAX_EVENTS && record.fruitless < MAX_FRUITLESS)
+    }
+
+    /// libcurl has been told time after time that `poll` is ready, and has not spoken of the socket. If it stays as ready as
+    /// it was although nothing is done about it, somebody is to be told; and if it belongs to no transfer of ours, it is
+    /// no longer watched but looked at (R20, S23, S24). `before`: what waited in its queues when libcurl was called.
     pub(crate) fn told(
         &mut self,
         socket: Socket,
         poll: usize,
+        before: Option<Queues>,
         is_ours: impl Fn(Easy, u64) -> bool,
-    ) {
-        let Some(record) = self.get(socket) else {
-            return;
-        };
-        if !record.is_polled_by(poll) {
-            return;
+    ) -> Option<(Spin, Easy)> {
+        let record = self.get(socket)?;
+        if !record.is_polled_by(poll)
+            || record.events < MAX_EVENTS
+            || record.fruitless >= MAX_FRUITLESS
+        {
+            return None;
         }
-        record.events += 1;
-        if record.events < MAX_EVENTS {
-            return;
-        }
-        record.events = 0;
-        if !is_ours(record.easy, record.started) && stays_ready(socket, record.wanted) {
+        let ready = stays_ready(socket, record.wanted);
+        if !is_ours(record.easy, record.started) {
+            record.events = 0;
+            if !ready {
+                return None;
+            }
             record.errors = MAX_ERRORS + 1;
             record.fail(error::EBUSY);
+            let easy = record.easy;
             self.search = Some(0);
+            return Some((Spin::Unwatched, easy));
         }
+        // A transfer's socket is ready again and again as long as there are data, and libcurl need not say a word: what
+        // tells is that nothing is taken from what has come in, and nothing added to what is to go out.
+        if !ready || before.is_none() || before != sys::queues(socket) {
+            record.events = 0;
+            record.fruitless = 0;
+            return None;
+        }
+        record.fruitless += 1;
+        (record.fruitless == MAX_FRUITLESS).then_some((Spin::Told, record.easy))
     }
 
     /// [`Sockets::next_unwatched`] is to search again.
@@ -403,26 +500,144 @@ impl Sockets {
         self.unwatched
     }
 
-    /// A socket that is to be looked at, for it has shown no life for a while. `None`: that was all of them.
-    pub(crate) fn next_silent(&mut self, now_ms: u64) -> Option<Socket> {
+    /// A socket that is to be looked at, for it has shown no life for `wait_ms`. `None`: that was all of them.
+    ///
+    /// Where libcurl keeps timeouts to itself the looks come closer: the longer the silence, the further apart,
+    /// so that a timeout of any length is served within a tenth of itself and a tenth of a second.
+    pub(crate) fn next_silent(
+        &mut self,
+        now_ms: u64,
+        wait_ms: u64,
+        close: Close,
+    ) -> Option<Silent> {
+        if self.look_from == 0 {
+            self.untimed_ms = 0;
+        }
         for at in self.look_from..self.table.len() {
             let Some(record) = self.table[at].as_mut() else {
                 continue;
             };
-            let wait = if record.error == 0 {
-                LOOK_MS
-            } else {
-                LOOK_BROKEN_MS
-            };
-            let wanted = !record.vacant && record.wanted != Events::NONE;
-            if wanted && record.seen_ms.saturating_add(wait) <= now_ms {
-                record.seen_ms = now_ms;
+            if record.vacant || record.wanted == Events::NONE {
+                continue;
+            }
+            let silence = now_ms.saturating_sub(record.seen_ms);
+            // Half of it: then it is about `wait_ms` from the last sign of life to the first look, too.
+            let (mut wait, mut first) = (wait_ms, wait_ms / 2);
+            let close = close == Close::All || close == Close::Untimed && record.untimed;
+            if record.error != 0 {
+                wait = LOOK_BROKEN_MS;
+                first = wait;
+            } else if !record.ours {
+                // No transfer's, so that there is nobody to call back.
+                wait = wait_ms.max(SLOW_MS);
+                first = wait;
+            } else if close {
+                wait = gap(silence).min(wait_ms);
+                first = LEAST_GAP_MS;
+            }
+            let due = record
+                .seen_ms
+                .saturating_add(first)
+                .max(record.looked_ms.saturating_add(wait));
+            let found = due <= now_ms;
+            if close {
+                let next = gap(silence + wait).min(wait_ms);
+                let left = if found { next } else { due - now_ms };
+                if self.untimed_ms == 0 || left < self.untimed_ms {
+                    self.untimed_ms = left;
+                }
+            }
+            if found {
+                record.looked_ms = now_ms;
                 self.look_from = at + 1;
-                return Some(at as Socket);
+                return Some(Silent {
+                    socket: at as Socket,
+                    wanted: record.wanted,
+                    easy: record.easy,
+                    started: record.started,
+                    ms: silence,
+                    watched: record.error == 0,
+                });
             }
         }
         self.look_from = 0;
         None
+    }
+
+    /// At a look the socket turned out to be `ready` for what it is watched for. `true`: it was so at the last look as well, and
+    /// the loop has not said so since. Somebody has taken its number off the loop's set; it is watched anew.
+    pub(crate) fn is_deaf(&mut self, uv: &Loop, socket: Socket, ready: bool) -> bool {
+        let Some(record) = self.get(socket) else {
+            return false;
+        };
+        let before = std::mem::replace(&mut record.ready_at_look, ready);
+        if !before || !ready || record.armed == Events::NONE {
+            return false;
+        }
+        record.ready_at_look = false;
+        record.disarm();
+        if let Err(error) = record.watch(uv, socket) {
+            record.fail(error);
+            self.search = Some(0);
+        }
+        true
+    }
+
+    /// How soon sockets whose timeouts nobody calls for are to be looked at; 0: there are none.
+    pub(crate) fn untimed_ms(&self) -> u64 {
+        self.untimed_ms
+    }
+
+    /// Every transfer has been run, so that no socket need be looked at.
+    pub(crate) fn looked(&mut self, now_ms: u64) {
+        for record in self.table.iter_mut().flatten() {
+            record.looked_ms = now_ms;
+        }
+    }
+
+    /// Each socket that libcurl wants, with who spoke of it last, and `started` as in a record.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = (Easy, u64)> + '_ {
+        self.table
+            .iter()
+            .flatten()
+            .filter(|record| !record.vacant && record.wanted != Events::NONE)
+            .map(|record| (record.easy, record.started))
+    }
+
+    /// Every socket that libcurl wants: who spoke of it last and `started` as in a record, the descriptor, the events, whether it is watched, and
+    /// for how many milliseconds it has been silent.
+    pub(crate) fn list(
+        &self,
+        now_ms: u64,
+    ) -> impl Iterator<Item = (Easy, u64, Socket, Events, bool, u64)> + '_ {
+        let used = self.table.iter().enumerate().filter_map(|(at, slot)| {
+            let record = slot.as_ref()?;
+            (!record.vacant && record.wanted != Events::NONE).then_some((at, record))
+        });
+        used.map(move |(at, record)| {
+            (
+                record.easy,
+                record.started,
+                at as Socket,
+                record.wanted,
+                record.armed == record.wanted,
+                now_ms.saturating_sub(record.seen_ms),
+            )
+        })
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for record in self.table.iter().flatten().filter(|record| !record.vacant) {
+            if record.wanted == Events::NONE {
+                tally.idle += 1;
+            } else if record.armed == record.wanted {
+                tally.watched += 1;
+            } else {
+                tally.unwatched += 1;
+            }
+        }
+        tally
     }
 
     pub(crate) fn forget_all(&mut self) {

@@ -12,23 +12,23 @@ use crate::sys::{Action, CloseFn, DoneFn, Easy, Events, Loop, Multi, Socket};
 
 type Reports = Rc<RefCell<Vec<(Easy, i32)>>>;
 
-struct Test {
-    driver: Box<Driver>,
+pub(crate) struct Test {
+    pub(crate) driver: Box<Driver>,
     reports: Reports,
     closed: Rc<Cell<u32>>,
 }
 
-fn easy(number: usize) -> Easy {
+pub(crate) fn easy(number: usize) -> Easy {
     Easy((number * 64) as *mut curl_sys::CURL)
 }
 
 impl Test {
-    fn new() -> Test {
+    pub(crate) fn new() -> Test {
         Test::on(0)
     }
 
     /// With the bugs of this libcurl.
-    fn on(libcurl: u32) -> Test {
+    pub(crate) fn on(libcurl: u32) -> Test {
         world(|w| *w = World::default());
         world(|w| {
             w.timeout = -1;
@@ -52,7 +52,7 @@ impl Test {
         }))
     }
 
-    fn start(&self, number: usize) -> Easy {
+    pub(crate) fn start(&self, number: usize) -> Easy {
         let easy = easy(number);
         self.driver.start(easy, self.done()).unwrap();
         easy
@@ -70,12 +70,21 @@ impl Test {
     }
 
     /// What libcurl does at its next call.
-    fn play(&self, play: impl FnOnce(&Driver) + 'static) {
+    pub(crate) fn play(&self, play: impl FnOnce(&Driver) + 'static) {
         world(|w| w.plays.push_back(Box::new(play)));
     }
 
+    /// Lets so much time pass, and the timer that looks after silent transfers fire.
+    pub(crate) fn pass(&self, ms: u64) {
+        world(|w| {
+            w.loop_ms += ms;
+            w.now_ns += ms * 1_000_000;
+        });
+        self.driver.timer_due(world(|w| w.look_timer()));
+    }
+
     /// A transfer that has its socket announced for reading.
-    fn running(&self, number: usize, socket: Socket) -> Easy {
+    pub(crate) fn running(&self, number: usize, socket: Socket) -> Easy {
         let easy = self.start(number);
         self.play(move |driver| driver.socket_wanted(easy, socket, Events::IN));
         turn(&self.driver);
@@ -453,18 +462,16 @@ fn the_limit_of_connections_follows_the_crowd() {
     });
     turn(&t.driver);
     assert_eq!(told(), [0; 0], "not down at once");
-    let look = world(|w| {
-        let look = w.timers.iter().find(|(_, ms)| **ms == Some(5_000));
-        *look.unwrap().0
-    });
-    t.driver.timer_due(look);
+    t.pass(5_000);
     assert_eq!(told(), [0; 0], "there were forty since the last time");
-    t.driver.timer_due(look);
-    t.driver.timer_due(look);
+    t.pass(1_000);
+    assert_eq!(told(), [0; 0], "slowly");
+    t.pass(4_000);
+    t.pass(5_000);
     assert_eq!(told(), [32, 16]);
     // The host's word counts, inside libcurl too, and until it says otherwise.
     t.play(|driver| driver.set_max_connects(Some(5)).unwrap());
-    t.driver.timer_due(look);
+    t.pass(1_000);
     for number in 2..=12 {
         t.start(number);
     }
@@ -712,6 +719,7 @@ fn events_of_a_ready_socket(libcurl: u32, user: usize) -> usize {
         });
         t.driver.timer_due(look);
         assert_eq!(world(|w| w.count(&Call::Act(Action::Look(6)))), 1);
+        assert_eq!(t.driver.counters.spins.get(), 1);
         assert!(world(|w| w.watched(6)).is_none());
         // Until libcurl speaks of it again.
         t.driver.socket_wanted(easy(user), 6, Events::OUT);
@@ -722,13 +730,12 @@ fn events_of_a_ready_socket(libcurl: u32, user: usize) -> usize {
 
 #[test]
 fn a_socket_of_libcurls_own_that_stays_ready_is_no_longer_watched() {
-    // S23 (8.20.0), S24 (8.9.0), R20. No other version, and no socket of a transfer.
+    // S23 (8.20.0), S24 (8.9.0), R20. Any other version may have the bug too; no socket of a transfer.
     for (libcurl, user, events) in [
         (0x081400, 99, 64),
         (0x080900, 99, 64),
+        (0x081600, 99, 64),
         (0x081400, 1, 1000),
-        (0x081500, 99, 1000),
-        (0x080901, 99, 1000),
     ] {
         assert_eq!(
             events_of_a_ready_socket(libcurl, user),
@@ -800,18 +807,19 @@ fn connections_that_close_are_seen_to_on_the_libcurl_that_forgets_them() {
     for (libcurl, action) in [(0x081500, Action::Everything), (0x081600, Action::Timeout)] {
         let t = Test::on(libcurl);
         t.running(1, 5);
-        let look = world(|w| {
-            *w.timers
-                .iter()
-                .find(|(_, ms)| **ms == Some(5000))
-                .unwrap()
-                .0
-        });
+        t.pass(400);
         world(|w| w.calls.clear());
-        t.driver.timer_due(look);
+        for _ in 0..10 {
+            t.pass(1_000);
+            poll_ready(&t.driver, 5);
+        }
+        // Every five seconds; each second it is the deadline's turn.
+        let everything = world(|w| w.count(&Call::Act(Action::Everything)));
+        let wanted = if action == Action::Everything { 2 } else { 0 };
+        assert_eq!(everything, wanted, "{libcurl:x}");
         assert_eq!(
-            world(|w| w.calls.clone()),
-            [Call::Act(action), Call::TimerStart(5000)]
+            world(|w| w.count(&Call::Act(Action::Timeout))),
+            10 - everything
         );
     }
 }
@@ -884,7 +892,7 @@ fn deadlines_are_stopped_replaced_and_may_be_huge() {
     let set = |w: &mut World| {
         w.timers
             .values()
-            .filter(|ms| ms.is_some_and(|ms| ms != 5_000))
+            .filter(|ms| ms.is_some_and(|ms| ms != 1_000))
             .count()
     };
     assert_eq!(world(set), 1);
@@ -960,9 +968,9 @@ fn timeouts_lost_in_a_long_call_are_made_up_for() {
     t.running(1, 5);
     t.start(2);
     world(|w| w.pending = 100);
-    t.play(|driver| driver.timer_wanted(500));
+    t.play(|driver| driver.timer_wanted(1_500));
     turn(&t.driver);
-    t.play(|_| world(|w| w.now_ns = 600_000_000));
+    t.play(|_| world(|w| w.now_ns = 1_600_000_000));
     poll_ready(&t.driver, 5);
     let again = || {
         world(|w| {

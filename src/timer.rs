@@ -9,6 +9,9 @@ use std::cell::Cell;
 
 use crate::sys::{now_ns, Idle, Loop, Timer};
 
+/// libcurl 7.84 to 8.3 have a timer of 200 ms after each connect (R7).
+const LEAST_TELLING_MS: i64 = 300;
+
 pub(crate) struct Deadline {
     timer: Timer,
     idle: Idle,
@@ -19,6 +22,8 @@ pub(crate) struct Deadline {
     due_ns: Cell<Option<u64>>,
     /// What libcurl told last was 0 ms.
     unknown: Cell<bool>,
+    /// The last wait that libcurl told of was a second at most. Shorter ones than [`LEAST_TELLING_MS`] do not count.
+    short: Cell<bool>,
     /// libcurl asked for 0 ms, or its wait has ended while it could not be called.
     now: Cell<bool>,
     /// Somebody else wants the idle handle to run once.
@@ -37,6 +42,7 @@ impl Deadline {
             armed_ns: Cell::new(None),
             due_ns: Cell::new(None),
             unknown: Cell::new(false),
+            short: Cell::new(false),
             now: Cell::new(false),
             kick: Cell::new(false),
             turn: Cell::new(false),
@@ -53,6 +59,9 @@ impl Deadline {
             // Most often libcurl is about to wait as long as before: the timer goes on.
             0 => self.now.set(true),
             1.. => {
+                if ms >= LEAST_TELLING_MS {
+                    self.short.set(ms <= 1_000);
+                }
                 let now = now_ns();
                 let due = now.saturating_add((ms as u64).saturating_mul(1_000_000));
                 self.now.set(false);
@@ -62,6 +71,7 @@ impl Deadline {
             _ => {
                 self.now.set(false);
                 self.due_ns.set(None);
+                self.short.set(false);
                 self.stop();
             }
         }
@@ -156,6 +166,16 @@ impl Deadline {
 
     pub(crate) fn due_ns(&self) -> Option<u64> {
         self.due_ns.get()
+    }
+
+    /// Whether some transfer of libcurl's has a timer of a second at most, as far as libcurl has told.
+    pub(crate) fn is_short(&self) -> bool {
+        self.short.get()
+    }
+
+    /// libcurl is going to be called, sooner or later.
+    pub(crate) fn is_set(&self) -> bool {
+        self.armed_ns.get().is_some() || self.now.get()
     }
 
     /// libcurl asks for 0 ms, and so says nothing of what it waits for besides.

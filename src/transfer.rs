@@ -32,6 +32,21 @@ struct Transfer {
     order: u64,
     /// How many of the connections that it has opened have been matched with a socket.
     claimed: u64,
+    /// The loop's time when it was started.
+    since_ms: u64,
+    /// The last round of [`Transfers::count_socket`] in which it had a socket.
+    round: u64,
+    /// It has been told of as stalled.
+    stalled: bool,
+}
+
+/// One transfer, for the host's eyes.
+pub(crate) struct Item {
+    pub(crate) order: u64,
+    pub(crate) easy: Easy,
+    pub(crate) state: State,
+    pub(crate) since_ms: u64,
+    pub(crate) paused: bool,
 }
 
 /// Addresses of easy handles are the allocator's, so nobody can choose them to collide, and a transfer is looked up some ten
@@ -67,6 +82,10 @@ pub(crate) struct Transfers {
     running: usize,
     paused: usize,
     started: u64,
+    /// What `started` was at the last tick, and how many of those since are running.
+    mark: u64,
+    young: usize,
+    round: u64,
 }
 
 impl Transfers {
@@ -85,6 +104,18 @@ impl Transfers {
         self.paused
     }
 
+    /// libcurl has got one.
+    fn more(&mut self, order: u64) {
+        self.running += 1;
+        self.young += usize::from(order > self.mark);
+    }
+
+    /// One that libcurl had has ended.
+    fn fewer(&mut self, order: u64) {
+        self.running -= 1;
+        self.young -= usize::from(order > self.mark);
+    }
+
     pub(crate) fn set_paused(&mut self, easy: Easy, paused: bool) {
         let Some(transfer) = self.map.get_mut(&easy) else {
             return;
@@ -97,7 +128,13 @@ impl Transfers {
 
     /// Notes a new transfer that is queued, or that libcurl is about to be given. All memory it may need later is taken here,
     /// so that nothing after can fail for want of it.
-    pub(crate) fn insert(&mut self, easy: Easy, done: DoneFn, state: State) -> Result<(), c_int> {
+    pub(crate) fn insert(
+        &mut self,
+        easy: Easy,
+        done: DoneFn,
+        state: State,
+        now_ms: u64,
+    ) -> Result<(), c_int> {
         let no_memory = |_| error::ENOMEM;
         let count = self.map.len() + 1;
         self.map.try_reserve(1).map_err(no_memory)?;
@@ -116,8 +153,13 @@ impl Transfers {
             paused: false,
             order: self.started,
             claimed: 0,
+            since_ms: now_ms,
+            round: 0,
+            stalled: false,
         });
-        self.running += usize::from(state == State::Running);
+        if state == State::Running {
+            self.more(self.started);
+        }
         Ok(())
     }
 
@@ -127,7 +169,8 @@ impl Transfers {
             match transfer.state {
                 State::Running => {
                     transfer.state = State::Queued;
-                    self.running -= 1;
+                    let order = transfer.order;
+                    self.fewer(order);
                 }
                 State::Ending { status, .. } => {
                     transfer.state = State::Ending {
@@ -143,7 +186,9 @@ impl Transfers {
     /// Takes back a transfer that could not be started.
     pub(crate) fn discard(&mut self, easy: Easy) {
         if let Some(transfer) = self.map.remove(&easy) {
-            self.running -= usize::from(transfer.state == State::Running);
+            if transfer.state == State::Running {
+                self.fewer(transfer.order);
+            }
         }
     }
 
@@ -181,7 +226,8 @@ impl Transfers {
         if let Some(transfer) = self.map.get_mut(&easy) {
             if transfer.state == State::Queued {
                 transfer.state = State::Running;
-                self.running += 1;
+                let order = transfer.order;
+                self.more(order);
             }
         }
     }
@@ -197,11 +243,10 @@ impl Transfers {
             State::Ending { .. } | State::Ended(_) => return,
         };
         transfer.state = State::Ending { status, added };
+        self.paused -= usize::from(std::mem::take(&mut transfer.paused));
         if added {
-            self.running -= 1;
-        }
-        if std::mem::take(&mut transfer.paused) {
-            self.paused -= 1;
+            let order = transfer.order;
+            self.fewer(order);
         }
     }
 
@@ -224,10 +269,9 @@ impl Transfers {
             return false;
         }
         transfer.state = State::Ended(status);
-        self.running -= 1;
-        if std::mem::take(&mut transfer.paused) {
-            self.paused -= 1;
-        }
+        self.paused -= usize::from(std::mem::take(&mut transfer.paused));
+        let order = transfer.order;
+        self.fewer(order);
         self.ended.push_back(easy);
         true
     }
@@ -257,6 +301,88 @@ impl Transfers {
             State::Ended(status) => Some((easy, transfer.done, status)),
             _ => None,
         }
+    }
+
+    /// Which transfer that is, if it is among the first `started`; 0 if not.
+    pub(crate) fn order(&self, easy: Easy, started: u64) -> u64 {
+        self.map
+            .get(&easy)
+            .filter(|transfer| transfer.order <= started)
+            .map_or(0, |transfer| transfer.order)
+    }
+
+    /// How many of those that libcurl has were there at the last tick.
+    pub(crate) fn old(&self) -> usize {
+        self.running - self.young
+    }
+
+    /// All that are there now are old from now on.
+    pub(crate) fn tick(&mut self) {
+        self.mark = self.started;
+        self.young = 0;
+    }
+
+    /// Begins to count which of the old ones have a socket.
+    pub(crate) fn begin_round(&mut self) {
+        self.round += 1;
+    }
+
+    /// A socket has been found to be this transfer's. `true`: it is an old one, and this is the first in this round.
+    pub(crate) fn count_socket(&mut self, easy: Easy, started: u64) -> bool {
+        let (mark, round) = (self.mark, self.round);
+        match self.map.get_mut(&easy) {
+            Some(transfer) if transfer.order <= started && transfer.state == State::Running => {
+                transfer.order <= mark && std::mem::replace(&mut transfer.round, round) != round
+            }
+            _ => false,
+        }
+    }
+
+    /// The old ones in libcurl's hands for which no socket was found in this round, that are not paused by call and have not
+    /// been told of; `limit` of them at most.
+    pub(crate) fn without_socket(&self, limit: usize) -> Vec<(Easy, u64)> {
+        let mut found = Vec::new();
+        if found.try_reserve(limit).is_err() {
+            return found;
+        }
+        let without = self.map.iter().filter(|(_, transfer)| {
+            transfer.state == State::Running
+                && transfer.order <= self.mark
+                && transfer.round != self.round
+                && !transfer.paused
+                && !transfer.stalled
+        });
+        found.extend(
+            without
+                .take(limit)
+                .map(|(easy, transfer)| (*easy, transfer.order)),
+        );
+        found
+    }
+
+    /// `false`: it has been told of before, or is gone.
+    pub(crate) fn tell_stall(&mut self, easy: Easy, order: u64) -> bool {
+        match self.map.get_mut(&easy) {
+            Some(transfer) if transfer.order == order => {
+                !std::mem::replace(&mut transfer.stalled, true)
+            }
+            _ => false,
+        }
+    }
+
+    /// Every transfer, oldest first. `None`: no memory for the list.
+    pub(crate) fn list(&self) -> Option<Vec<Item>> {
+        let mut list = Vec::new();
+        list.try_reserve(self.map.len()).ok()?;
+        list.extend(self.map.iter().map(|(easy, transfer)| Item {
+            order: transfer.order,
+            easy: *easy,
+            state: transfer.state,
+            since_ms: transfer.since_ms,
+            paused: transfer.paused,
+        }));
+        list.sort_unstable_by_key(|entry| entry.order);
+        Some(list)
     }
 
     /// The transfers that have not ended, oldest first. `None`: no memory for the list.

@@ -15,6 +15,7 @@
     reason = "the types carry their names in the header"
 )]
 
+mod insight;
 mod status;
 
 use std::alloc::{self, Layout};
@@ -24,6 +25,7 @@ use curl_sys::{curl_version_info_data, CURL, CURLM};
 use libc::{c_int, c_long, c_void, size_t};
 use libuv_sys2::uv_loop_t;
 
+pub use self::insight::{uvcurl_dump, uvcurl_log_cb, uvcurl_set_log, uvcurl_stats, uvcurl_stats_t};
 pub use self::status::{
     uvcurl_err_name, uvcurl_libcurl_warning, uvcurl_strerror, uvcurl_version, uvcurl_version_string,
 };
@@ -95,6 +97,19 @@ pub const UVCURL_EASY_UNTOUCHED: uvcurl_option = 1;
 /// at once, and sinks slowly when there are fewer. libcurl's own default sinks at once, so that it closes connections at the
 /// end of a crowd of transfers that the next one would have used. Use this instead of CURLMOPT_MAXCONNECTS, which uvcurl sets.
 pub const UVCURL_MAXCONNECTS: uvcurl_option = 2;
+
+/// How often transfers that show no life are looked at, in milliseconds: 1000, the default; at least 10; 0: hardly ever.
+///
+/// While something is in flight uvcurl wakes up this often and has libcurl run what has been silent for as long. That is how
+/// progress callbacks run on transfers that wait or are paused, as curl_easy_perform() has them run, and how timeouts
+/// fire for which libcurl asks for no call: the default connect timeout, CURLOPT_SERVER_RESPONSE_TIMEOUT (FTP, IMAP, POP3
+/// and SMTP are looked at more often), and those of a TFTP transfer. docs/timeouts.md has the table.
+///
+/// It costs one wake-up per interval while a transfer is in flight and none without; some microseconds for each silent
+/// socket; and, when a transfer has no socket, because it is paused or its name is being looked up, one call of libcurl
+/// over all transfers, which is left out where it would take more than 5 ms or 3 % of the time. With 0, silent sockets are
+/// looked at every 5 seconds and nothing more is done: progress callbacks do not run, and the timeouts named above are late.
+pub const UVCURL_TICK_MS: uvcurl_option = 3;
 
 /// Makes a driver on a loop.
 ///
@@ -318,7 +333,13 @@ pub unsafe extern "C" fn uvcurl_set(
                 let fixed = usize::try_from(value).ok().filter(|limit| *limit > 0);
                 act(&driver, |driver| driver.set_max_connects(fixed))
             }
-            (Ok(_), UVCURL_EASY_UNTOUCHED | UVCURL_MAXCONNECTS, _) => error::EINVAL,
+            (Ok(driver), UVCURL_TICK_MS, 0 | LEAST_TICK_MS..=MOST_TICK_MS) => {
+                let ms = u64::try_from(value).unwrap_or(0);
+                act(&driver, |driver| driver.set_tick(ms))
+            }
+            (Ok(_), UVCURL_EASY_UNTOUCHED | UVCURL_MAXCONNECTS | UVCURL_TICK_MS, _) => {
+                error::EINVAL
+            }
             (Ok(_), ..) => error::ENOTSUP,
         }
     })
@@ -371,6 +392,10 @@ pub unsafe extern "C" fn uvcurl_active(uc: *const uvcurl_t) -> size_t {
 }
 
 // ---- what the functions share ----
+
+/// Ticks that come faster than this, or less than once a day, are a mistake.
+const LEAST_TICK_MS: c_long = 10;
+const MOST_TICK_MS: c_long = 86_400_000;
 
 /// CURLPAUSE_ALL, which curl-sys leaves out.
 const PAUSE_ALL: c_int = curl_sys::CURLPAUSE_RECV | curl_sys::CURLPAUSE_SEND;

@@ -8,10 +8,10 @@ use std::ffi::CStr;
 use std::ptr;
 
 use curl_sys as c;
-use libc::{c_int, c_long, c_void};
+use libc::{c_char, c_int, c_long, c_void};
 use once_cell::sync::{Lazy, OnceCell};
 
-use super::{Action, Easy, Events, Socket};
+use super::{Action, Easy, Events, Progress, Queues, Socket};
 use crate::callbacks;
 use crate::driver::Driver;
 use crate::error;
@@ -136,6 +136,119 @@ pub(crate) fn connects(easy: Easy) -> u64 {
     // SAFETY: the handle is in flight here, so the host keeps it alive; storage for a long.
     unsafe { c::curl_easy_getinfo(easy.0, c::CURLINFO_NUM_CONNECTS, &mut count) };
     u64::try_from(count).unwrap_or(0)
+}
+
+// 64-bit answers of curl_easy_getinfo, since libcurl 7.61; not in curl-sys.
+const OFF_T: c::CURLINFO = 0x60_0000;
+const SIZE_UPLOAD_T: c::CURLINFO = OFF_T + 7;
+const SIZE_DOWNLOAD_T: c::CURLINFO = OFF_T + 8;
+const NAMELOOKUP_TIME_T: c::CURLINFO = OFF_T + 51;
+const CONNECT_TIME_T: c::CURLINFO = OFF_T + 52;
+const PRETRANSFER_TIME_T: c::CURLINFO = OFF_T + 53;
+const STARTTRANSFER_TIME_T: c::CURLINFO = OFF_T + 54;
+const APPCONNECT_TIME_T: c::CURLINFO = OFF_T + 56;
+
+/// One of the numbers above; 0 if libcurl does not say.
+fn number(easy: Easy, info: c::CURLINFO) -> u64 {
+    let mut value: i64 = 0;
+    // SAFETY: the handle is in flight here, so the host keeps it alive; storage for a curl_off_t. Allowed at any time, inside
+    // libcurl's callbacks too.
+    unsafe { c::curl_easy_getinfo(easy.0, info, &mut value) };
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// The URL that libcurl is at, as the host or a server wrote it.
+fn with_url<R>(easy: Easy, look: impl FnOnce(&[u8]) -> R) -> R {
+    let mut url: *const c_char = ptr::null();
+    // SAFETY: as in `number`; storage for a pointer.
+    unsafe { c::curl_easy_getinfo(easy.0, c::CURLINFO_EFFECTIVE_URL, &mut url) };
+    if url.is_null() {
+        return look(b"");
+    }
+    // SAFETY: libcurl's text, valid until the next call for this handle.
+    look(unsafe { CStr::from_ptr(url) }.to_bytes())
+}
+
+/// Whether libcurl keeps timeouts of the transfer's protocol to itself in socket mode: those for a server's answer in FTP,
+/// IMAP, POP3 and SMTP (curl#23025), and all of TFTP's. By the URL, because the protocol is told after the connect only. A
+/// host's name that begins so is one by which libcurl guesses the protocol where the URL has none.
+pub(crate) fn is_untimed(easy: Easy) -> bool {
+    const SCHEMES: [&[u8]; 5] = [b"ftp", b"imap", b"pop3", b"smtp", b"tftp"];
+    with_url(easy, |url| {
+        SCHEMES.iter().any(|scheme| {
+            url.get(..scheme.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        })
+    })
+}
+
+/// How many bytes the transfer has moved, headers included.
+pub(crate) fn moved(easy: Easy) -> u64 {
+    let mut headers: c_long = 0;
+    // SAFETY: as in `number`; storage for a long.
+    unsafe { c::curl_easy_getinfo(easy.0, c::CURLINFO_HEADER_SIZE, &mut headers) };
+    number(easy, SIZE_DOWNLOAD_T)
+        + number(easy, SIZE_UPLOAD_T)
+        + u64::try_from(headers).unwrap_or(0)
+}
+
+pub(crate) fn progress(easy: Easy) -> Progress {
+    Progress {
+        url: with_url(easy, |url| String::from_utf8_lossy(url).into_owned()),
+        looked_up: number(easy, NAMELOOKUP_TIME_T) > 0,
+        connected: number(easy, CONNECT_TIME_T) > 0,
+        secured: number(easy, APPCONNECT_TIME_T) > 0,
+        asked: number(easy, PRETRANSFER_TIME_T) > 0,
+        answered: number(easy, STARTTRANSFER_TIME_T) > 0,
+        downloaded: number(easy, SIZE_DOWNLOAD_T),
+        uploaded: number(easy, SIZE_UPLOAD_T),
+    }
+}
+
+/// How many bytes a TCP connection has received; `None` where that cannot be asked.
+pub(crate) fn received(socket: Socket) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        // `struct tcp_info`, which only grows: the field is there since Linux 4.1.
+        const AT: usize = 128 / 8;
+        let mut info = [0u64; AT + 1];
+        let mut size = std::mem::size_of_val(&info) as libc::socklen_t;
+        // SAFETY: storage and its size; any descriptor will do.
+        let code = unsafe {
+            libc::getsockopt(
+                socket,
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                info.as_mut_ptr().cast(),
+                &mut size,
+            )
+        };
+        (code == 0 && size as usize == std::mem::size_of_val(&info)).then_some(info[AT])
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        None
+    }
+}
+
+/// What waits in the kernel on both sides of a socket; `None` where that cannot be asked.
+pub(crate) fn queues(socket: Socket) -> Option<Queues> {
+    #[cfg(target_os = "linux")]
+    {
+        let (mut unread, mut unsent): (c_int, c_int) = (0, 0);
+        // SAFETY: storage for an int each; any descriptor will do.
+        let asked = unsafe {
+            libc::ioctl(socket, libc::FIONREAD, &mut unread) == 0
+                && libc::ioctl(socket, libc::TIOCOUTQ, &mut unsent) == 0
+        };
+        asked.then_some(Queues { unread, unsent })
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        None::<Queues>
+    }
 }
 
 /// Whether `socket` is a TCP connection's, and not a resolver's, say, which the transfer also announces and which has no

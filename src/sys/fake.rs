@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use libc::c_int;
 
-use super::{Action, Easy, Events, Socket};
+use super::{Action, Easy, Events, Progress, Queues, Socket};
 use crate::driver::Driver;
 use crate::error;
 
@@ -75,6 +75,15 @@ pub(crate) struct World {
     pub(crate) wakeup: Option<Socket>,
     /// The descriptor of a name lookup, which the transfer announces.
     pub(crate) resolver: Option<Socket>,
+    /// Transfers of protocols whose timeouts libcurl keeps to itself.
+    pub(crate) untimed: HashSet<Easy>,
+    /// Bytes that a transfer has moved, and that a connection has received.
+    pub(crate) moved: BTreeMap<Easy, u64>,
+    pub(crate) received: BTreeMap<Socket, u64>,
+    pub(crate) queues: BTreeMap<Socket, Queues>,
+    pub(crate) progress: BTreeMap<Easy, Progress>,
+    /// How long each call for everything takes.
+    pub(crate) everything_ns: u64,
     pub(crate) timers: BTreeMap<usize, Option<u64>>,
     inside: bool,
     attached: bool,
@@ -141,6 +150,11 @@ impl World {
 
     pub(crate) fn count(&self, call: &Call) -> usize {
         self.calls.iter().filter(|made| *made == call).count()
+    }
+
+    /// The driver makes its two timers in this order: libcurl's, and the one that looks after silent transfers.
+    pub(crate) fn look_timer(&self) -> usize {
+        *self.timers.keys().last().expect("the driver is open")
     }
 
     pub(crate) fn messages_left(&self) -> usize {
@@ -447,6 +461,21 @@ pub(crate) fn connects(easy: Easy) -> u64 {
 pub(crate) fn is_tcp(socket: Socket) -> bool {
     world(|w| w.resolver != Some(socket))
 }
+pub(crate) fn is_untimed(easy: Easy) -> bool {
+    world(|w| w.untimed.contains(&easy))
+}
+pub(crate) fn moved(easy: Easy) -> u64 {
+    world(|w| w.moved.get(&easy).copied().unwrap_or(0))
+}
+pub(crate) fn received(socket: Socket) -> Option<u64> {
+    world(|w| w.received.get(&socket).copied())
+}
+pub(crate) fn queues(socket: Socket) -> Option<Queues> {
+    world(|w| w.queues.get(&socket).copied())
+}
+pub(crate) fn progress(easy: Easy) -> Progress {
+    world(|w| w.progress.get(&easy).cloned().unwrap_or_default())
+}
 pub(crate) fn is_wakeup(socket: Socket) -> bool {
     world(|w| w.wakeup == Some(socket))
 }
@@ -527,6 +556,9 @@ impl Multi {
         enter_libcurl(|| {
             let next = world(|w| {
                 w.calls.push(Call::Act(action));
+                if action == Action::Everything {
+                    w.now_ns += w.everything_ns;
+                }
                 w.plays.pop_front()
             });
             play(next);
@@ -592,6 +624,23 @@ impl DoneFn {
             }
         });
         (self.0)(driver, easy, status);
+    }
+}
+
+type Log = dyn Fn(&Driver, &str);
+
+/// The host's log callback.
+#[derive(Clone)]
+pub(crate) struct LogFn(pub(crate) Rc<Log>);
+
+impl LogFn {
+    pub(crate) fn call(&self, driver: &Driver, line: &str) {
+        world(|w| {
+            if w.inside {
+                w.violation("log callback while libcurl is on the stack".to_owned());
+            }
+        });
+        (self.0)(driver, line);
     }
 }
 

@@ -12,21 +12,23 @@ mod uv;
 
 #[cfg(not(test))]
 pub(crate) use self::curl::{
-    connects, curl_text, global_init, is_tcp, is_wakeup, libcurl, pause, prepare, release,
-    stays_ready, Multi, Settings, VERSION_INFO,
+    connects, curl_text, global_init, is_tcp, is_untimed, is_wakeup, libcurl, moved, pause,
+    prepare, progress, queues, received, release, stays_ready, Multi, Settings, VERSION_INFO,
 };
 #[cfg(test)]
 pub(crate) use self::fake::{
-    connects, is_tcp, is_wakeup, libcurl, now_ns, pause, prepare, release, stays_ready, Check,
-    CloseFn, DoneFn, Hold, Idle, Loop, Multi, Poll, Settings, Timer,
+    connects, is_tcp, is_untimed, is_wakeup, libcurl, moved, now_ns, pause, prepare, progress,
+    queues, received, release, stays_ready, Check, CloseFn, DoneFn, Hold, Idle, LogFn, Loop, Multi,
+    Poll, Settings, Timer,
 };
 #[cfg(not(test))]
 pub(crate) use self::uv::{
-    closed, foreign_loop, libuv, now_ns, owner, uv_texts, Check, CloseFn, DoneFn, Hold, Idle, Loop,
-    Poll, Timer,
+    closed, foreign_loop, libuv, now_ns, owner, uv_texts, Check, CloseFn, DoneFn, Hold, Idle,
+    LogFn, Loop, Poll, Timer,
 };
 
 use curl_sys as curl_c;
+use libc::c_int;
 
 /// A descriptor as libcurl names it.
 pub(crate) type Socket = curl_c::curl_socket_t;
@@ -65,4 +67,24 @@ pub(crate) enum Action {
     Look(Socket),
     /// Look at every transfer, also at those libcurl holds back behind a connection limit.
     Everything,
+}
+
+/// Bytes that wait in a socket's two queues in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Queues {
+    pub(crate) unread: c_int,
+    pub(crate) unsent: c_int,
+}
+
+/// How far libcurl has come with a transfer, as far as `curl_easy_getinfo` tells.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Progress {
+    pub(crate) url: String,
+    pub(crate) looked_up: bool,
+    pub(crate) connected: bool,
+    pub(crate) secured: bool,
+    pub(crate) asked: bool,
+    pub(crate) answered: bool,
+    pub(crate) downloaded: u64,
+    pub(crate) uploaded: u64,
 }

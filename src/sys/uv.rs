@@ -12,7 +12,7 @@
 
 use std::alloc::{self, Layout};
 use std::cell::{Cell, RefCell};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::mem::size_of;
 use std::ptr::{self, NonNull};
 
@@ -482,6 +482,27 @@ impl CloseFn {
             // SAFETY: the host promised with uvcurl_close that it may be called so, once.
             unsafe { function(self.user_data) }
         }
+    }
+}
+
+/// The host's log callback with its argument.
+#[derive(Clone)]
+pub(crate) struct LogFn {
+    pub(crate) function: unsafe extern "C-unwind" fn(*mut uvcurl_t, *const c_char, *mut c_void),
+    pub(crate) user_data: *mut c_void,
+}
+
+impl LogFn {
+    /// Hands one line over; what follows a NUL in it is lost.
+    pub(crate) fn call(&self, driver: &Driver, line: &str) {
+        let uc = driver.me().cast_mut().cast();
+        let bytes = line.as_bytes();
+        let end = bytes.iter().position(|byte| *byte == 0);
+        let Ok(line) = CString::new(&bytes[..end.unwrap_or(bytes.len())]) else {
+            return;
+        };
+        // SAFETY: the host promised with uvcurl_set_log or uvcurl_dump that it may be called so.
+        unsafe { (self.function)(uc, line.as_ptr(), self.user_data) }
     }
 }
 

@@ -1,0 +1,328 @@
+//! What the driver has done and what it has in hand, in numbers for a monitoring page and in lines for a person.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+
+use crate::driver::Driver;
+use crate::error;
+use crate::sys::{self, now_ns, Events, Progress};
+use crate::transfer::{Item, State};
+
+/// How often things have happened since the driver was made.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) succeeded: Cell<u64>,
+    pub(crate) failed: Cell<u64>,
+    pub(crate) cancelled: Cell<u64>,
+    /// Calls of the driver by the loop, and those of them after which libcurl had not been called nor anybody told.
+    pub(crate) turns: Cell<u64>,
+    pub(crate) idle_turns: Cell<u64>,
+    pub(crate) actions: Cell<u64>,
+    pub(crate) kicks: Cell<u64>,
+    pub(crate) looks: Cell<u64>,
+    pub(crate) ticks: Cell<u64>,
+    pub(crate) stalls: Cell<u64>,
+    pub(crate) spins: Cell<u64>,
+    /// Log lines that nobody has heard.
+    pub(crate) unsaid: Cell<u64>,
+}
+
+impl Counters {
+    pub(crate) fn add(&self, counter: &Cell<u64>) {
+        counter.set(counter.get() + 1);
+    }
+
+    pub(crate) fn done(&self, status: i32) {
+        self.add(match status {
+            error::OK => &self.succeeded,
+            error::ECANCELED => &self.cancelled,
+            _ => &self.failed,
+        });
+    }
+
+    /// How much has been done so far, of the kinds that make a turn of the loop worth while.
+    pub(crate) fn work(&self) -> u64 {
+        self.actions.get() + self.succeeded.get() + self.failed.get() + self.cancelled.get()
+    }
+}
+
+/// All of it, as `uvcurl_stats` gives it away.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    pub(crate) started: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) running: u64,
+    pub(crate) paused: u64,
+    pub(crate) held_back: u64,
+    pub(crate) sockets_watched: u64,
+    pub(crate) sockets_unwatched: u64,
+    pub(crate) sockets_idle: u64,
+}
+
+/// Scheme, host and port of a URL, and nothing that could be a secret.
+pub(crate) fn origin(url: &str) -> String {
+    let (scheme, rest) = match url.split_once(":/") {
+        Some((scheme, rest)) if !scheme.is_empty() && scheme.chars().all(is_scheme) => {
+            (Some(scheme), rest.trim_start_matches('/'))
+        }
+        _ => (None, url),
+    };
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or("");
+    let host = authority.rsplit('@').next().unwrap_or("");
+    // Where it is none, it may be half of a password.
+    let host = if is_host(host) { host } else { "?" };
+    match scheme {
+        Some(scheme) => format!("{scheme}://{host}"),
+        None => host.to_owned(),
+    }
+}
+
+fn is_scheme(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "+-.".contains(c)
+}
+
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, port),
+        _ => (text, ""),
+    };
+    let inner = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    let name_is = match inner {
+        Some(inner) => inner
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ":.%-_".contains(c)),
+        None => name
+            .chars()
+            .all(|c| c.is_alphanumeric() || ".-_%".contains(c)),
+    };
+    name_is && port.chars().all(|c| c.is_ascii_digit())
+}
+
+/// "0.3 s", "12 s", "5 min", "3 h".
+pub(crate) fn seconds(ms: u64) -> String {
+    match ms {
+        0..=9_999 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        10_000..=599_999 => format!("{} s", ms / 1000),
+        600_000..=35_999_999 => format!("{} min", ms / 60_000),
+        _ => format!("{} h", ms / 3_600_000),
+    }
+}
+
+fn masks(events: Events) -> &'static str {
+    match (events.contains(Events::IN), events.contains(Events::OUT)) {
+        (true, true) => "read+write",
+        (true, false) => "read",
+        (false, true) => "write",
+        (false, false) => "nothing",
+    }
+}
+
+/// What a transfer in libcurl's hands is at, as far as libcurl tells.
+fn phase(progress: &Progress) -> &'static str {
+    let scheme = progress.url.split("://").next().unwrap_or("");
+    let tls = ["https", "wss", "ftps", "imaps", "pop3s", "smtps"];
+    let secure = tls.iter().any(|name| scheme.eq_ignore_ascii_case(name));
+    if progress.answered {
+        "receiving"
+    } else if progress.asked {
+        "sending, or waiting for an answer"
+    } else if progress.connected && secure && !progress.secured {
+        "TLS handshake"
+    } else if progress.connected {
+        "connected"
+    } else if progress.looked_up {
+        "connecting"
+    } else {
+        "looking the name up, or behind a connection limit"
+    }
+}
+
+impl Driver {
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let tally = self.sockets.borrow().tally();
+        let transfers = self.transfers.borrow();
+        Snapshot {
+            started: transfers.started(),
+            in_flight: transfers.active() as u64,
+            running: transfers.running() as u64,
+            paused: transfers.paused() as u64,
+            // libcurl refuses no such question inside its callbacks, and the number is then as good as outside.
+            held_back: if self.inside_libcurl() {
+                0
+            } else {
+                u64::try_from(self.multi.pending().unwrap_or(0)).unwrap_or(0)
+            },
+            sockets_watched: tally.watched,
+            sockets_unwatched: tally.unwatched,
+            sockets_idle: tally.idle,
+        }
+    }
+
+    /// The lines of `uvcurl_dump`. `None`: no memory.
+    pub(crate) fn describe(&self) -> Option<Vec<String>> {
+        let now_ms = self.uv().now_ms();
+        let entries = self.transfers.borrow().list()?;
+        let counts = self.snapshot();
+        let mut lines = Vec::new();
+        lines.try_reserve(entries.len() + 3).ok()?;
+        lines.push(format!(
+            "uvcurl {}: {} in flight ({} with libcurl, {} paused by call), {} started, {} succeeded, {} failed, {} cancelled",
+            env!("CARGO_PKG_VERSION"),
+            counts.in_flight,
+            counts.running,
+            counts.paused,
+            counts.started,
+            self.counters.succeeded.get(),
+            self.counters.failed.get(),
+            self.counters.cancelled.get(),
+        ));
+        lines.push(format!(
+            "  libcurl's timer: {}; sockets: {} watched, {} not watchable, {} idle; {} turns ({} idle), {} stalls, {} spins",
+            self.describe_deadline(),
+            counts.sockets_watched,
+            counts.sockets_unwatched,
+            counts.sockets_idle,
+            self.counters.turns.get(),
+            self.counters.idle_turns.get(),
+            self.counters.stalls.get(),
+            self.counters.spins.get(),
+        ));
+        for entry in &entries {
+            lines.push(self.describe_transfer(entry, now_ms));
+        }
+        let mut own = self.describe_sockets(0, now_ms);
+        if !own.is_empty() {
+            own.insert_str(0, "  of no transfer:");
+            lines.push(own);
+        }
+        Some(lines)
+    }
+
+    fn describe_deadline(&self) -> String {
+        let now = now_ns();
+        match self.handles(|h| {
+            (
+                h.deadline.is_set(),
+                h.deadline.due_ns(),
+                h.deadline.is_unknown(),
+            )
+        }) {
+            Some((true, _, true)) => "due now".to_owned(),
+            Some((true, Some(due), _)) if due > now => {
+                format!("due in {}", seconds((due - now) / 1_000_000))
+            }
+            Some((true, ..)) => "due now".to_owned(),
+            _ => "none".to_owned(),
+        }
+    }
+
+    fn describe_transfer(&self, entry: &Item, now_ms: u64) -> String {
+        let progress = sys::progress(entry.easy);
+        let sockets = self.describe_sockets(entry.order, now_ms);
+        let mut line = format!(
+            "  #{} {}, {}: ",
+            entry.order,
+            match origin(&progress.url) {
+                url if url.is_empty() => "URL not looked at yet".to_owned(),
+                url => url,
+            },
+            seconds(now_ms.saturating_sub(entry.since_ms)),
+        );
+        // Writing to a String does not fail.
+        let _ = match entry.state {
+            State::Queued => write!(line, "queued until libcurl has returned"),
+            State::Ending { status, .. } => {
+                write!(line, "ending with {status}, libcurl is to let go")
+            }
+            State::Ended(status) => write!(line, "ended with {status}, to be reported"),
+            State::Running => write!(
+                line,
+                "{}{}, {} bytes in, {} out; waits for{}",
+                phase(&progress),
+                if entry.paused { ", paused by call" } else { "" },
+                progress.downloaded,
+                progress.uploaded,
+                self.waits_for(entry, &progress, sockets),
+            ),
+        };
+        line
+    }
+
+    fn waits_for(&self, entry: &Item, progress: &Progress, sockets: String) -> String {
+        if !sockets.is_empty() {
+            return sockets;
+        }
+        let timer = self.handles(|h| h.deadline.is_set()) == Some(true);
+        match (entry.paused, progress.looked_up, timer) {
+            (true, ..) => " the host, to resume it",
+            (_, false, _) => " the name, or its turn",
+            (.., true) => " libcurl's timer, another stream's socket, or the host, if a callback has paused it",
+            (.., false) => " another stream's socket, or the host, if a callback has paused it",
+        }
+        .to_owned()
+    }
+
+    fn describe_sockets(&self, order: u64, now_ms: u64) -> String {
+        let mut text = String::new();
+        let transfers = self.transfers.borrow();
+        for (easy, started, socket, events, watched, silent) in self.sockets.borrow().list(now_ms) {
+            if transfers.order(easy, started) == order {
+                let _ = write!(
+                    text,
+                    "{} socket {socket} ({}{}, silent for {})",
+                    if text.is_empty() { "" } else { "," },
+                    masks(events),
+                    if watched { "" } else { ", not watched" },
+                    seconds(silent),
+                );
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{origin, seconds};
+
+    #[test]
+    fn a_url_gives_no_secret_away() {
+        for (url, wanted) in [
+            (
+                "http://127.0.0.1:8080/path?key=1#x",
+                "http://127.0.0.1:8080",
+            ),
+            (
+                "https://user:pa%40ss@example.org/a@b",
+                "https://example.org",
+            ),
+            ("https://user:pa@ss@example.org:1/", "https://example.org:1"),
+            ("https://user:pa/ss@example.org", "https://?"),
+            ("https://user:pa?ss@example.org", "https://?"),
+            ("HTTP:/user:secret@host/x", "HTTP://host"),
+            ("user:secret@example.org/x", "example.org"),
+            ("example.org?token=1", "example.org"),
+            ("ftp://[::1%25eth0]:21/x", "ftp://[::1%25eth0]:21"),
+            ("file:///etc/passwd", "file://etc"),
+            ("http://ho\nst/", "http://?"),
+            ("", ""),
+        ] {
+            assert_eq!(origin(url), wanted, "{url}");
+        }
+    }
+
+    #[test]
+    fn durations_are_short() {
+        for (ms, wanted) in [
+            (0, "0.0 s"),
+            (1_250, "1.2 s"),
+            (12_900, "12 s"),
+            (600_000, "10 min"),
+            (36_000_000, "10 h"),
+        ] {
+            assert_eq!(seconds(ms), wanted);
+        }
+    }
+}

@@ -1,0 +1,526 @@
+//! Silence over the fake libraries: ticks, looks, stalls and what is said of them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::error;
+use crate::sys::fake::{poll_ready, turn, world, Call};
+use crate::sys::{Action, Easy, Events, LogFn, Progress, Queues, Socket};
+use crate::tests::{easy, Test};
+
+fn everything() -> usize {
+    world(|w| w.count(&Call::Act(Action::Everything)))
+}
+
+fn looks(socket: Socket) -> usize {
+    world(|w| w.count(&Call::Act(Action::Look(socket))))
+}
+
+/// A transfer that wants nothing any more, as a paused one does.
+fn without_socket(t: &Test, number: usize, socket: Socket) -> Easy {
+    let easy = t.running(number, socket);
+    t.play(move |driver| driver.socket_wanted(easy, socket, Events::NONE));
+    poll_ready(&t.driver, socket);
+    easy
+}
+
+type Lines = Rc<RefCell<Vec<String>>>;
+
+fn log(t: &Test) -> Lines {
+    let lines = Lines::default();
+    let heard = Rc::clone(&lines);
+    let log = LogFn(Rc::new(move |_, line| {
+        heard.borrow_mut().push(line.to_owned())
+    }));
+    t.driver.set_log(Some(log)).unwrap();
+    lines
+}
+
+#[test]
+fn a_silent_socket_is_looked_at_once_a_second_and_a_lively_one_never() {
+    let t = Test::new();
+    t.running(1, 5);
+    t.running(2, 6);
+    t.pass(1_000);
+    world(|w| w.calls.clear());
+    for _ in 0..50 {
+        world(|w| w.loop_ms += 100);
+        poll_ready(&t.driver, 6);
+        if world(|w| w.loop_ms % 1_000) == 0 {
+            t.pass(0);
+        }
+    }
+    assert_eq!((looks(5), looks(6)), (5, 0));
+    assert_eq!(everything(), 0, "both have a socket");
+}
+
+#[test]
+fn a_transfer_without_socket_is_run_once_a_second() {
+    // S37: what it may have is a progress callback.
+    let t = Test::new();
+    without_socket(&t, 1, 5);
+    t.pass(1_000);
+    assert_eq!(everything(), 0, "it may have been started just now");
+    for _ in 0..10 {
+        t.pass(1_000);
+    }
+    assert_eq!(everything(), 10);
+    assert_eq!(t.driver.counters.ticks.get(), 10);
+}
+
+#[test]
+fn nothing_is_run_while_transfers_are_quick() {
+    let t = Test::new();
+    for number in 1..=20 {
+        let easy = without_socket(&t, number, 5);
+        t.pass(1_000);
+        t.play(move |_| world(|w| w.finish(easy, 0)));
+        t.driver.timer_wanted(0);
+        turn(&t.driver);
+    }
+    assert_eq!(everything(), 0);
+}
+
+#[test]
+fn transfers_behind_a_limit_are_not_run_in_vain() {
+    let t = Test::new();
+    t.running(1, 5);
+    t.start(2);
+    t.start(3);
+    turn(&t.driver);
+    world(|w| w.pending = 2);
+    for _ in 0..5 {
+        t.pass(1_000);
+    }
+    assert_eq!(everything(), 0);
+    world(|w| w.pending = 1);
+    t.pass(1_000);
+    assert_eq!(everything(), 1);
+}
+
+#[test]
+fn transfers_behind_a_limit_are_tried_again_now_and_then() {
+    // libcurl has no timer for the 300 s within which they have to be connected.
+    let t = Test::new();
+    t.running(1, 5);
+    t.start(2);
+    t.play(|driver| driver.timer_wanted(-1));
+    turn(&t.driver);
+    for (pending, tries) in [(0, 0), (1, 4)] {
+        world(|w| w.pending = pending);
+        for _ in 0..60 {
+            t.pass(1_000);
+            turn(&t.driver);
+        }
+        assert_eq!(world(|w| w.count(&Call::TryPending(1))), tries);
+    }
+}
+
+#[test]
+fn two_sockets_of_one_transfer_count_once() {
+    let t = Test::new();
+    let one = t.running(1, 5);
+    t.play(move |driver| driver.socket_wanted(one, 6, Events::IN));
+    poll_ready(&t.driver, 5);
+    without_socket(&t, 2, 7);
+    t.pass(1_000);
+    t.pass(1_000);
+    assert_eq!(everything(), 1);
+}
+
+#[test]
+fn a_call_for_everything_takes_no_more_than_its_share() {
+    let t = Test::new();
+    without_socket(&t, 1, 5);
+    t.pass(1_000);
+    // 4 ms: 120 ms later the next one may come. 100 ms: not within 3 seconds, and not while that is what to expect.
+    world(|w| w.everything_ns = 4_000_000);
+    for _ in 0..5 {
+        t.pass(1_000);
+    }
+    assert_eq!(everything(), 5);
+    world(|w| w.everything_ns = 100_000_000);
+    t.pass(1_000);
+    assert_eq!(everything(), 6);
+    for _ in 0..20 {
+        t.pass(1_000);
+    }
+    assert_eq!(everything(), 6);
+    // One slow call is forgiven after a while.
+    world(|w| w.everything_ns = 1_000);
+    for _ in 0..10 {
+        t.pass(1_000);
+    }
+    assert!(everything() > 6);
+}
+
+#[test]
+fn so_many_transfers_that_a_call_would_block_are_not_run() {
+    let t = Test::new();
+    without_socket(&t, 1, 5);
+    for number in 2..3_000 {
+        t.start(number);
+    }
+    for _ in 0..100 {
+        t.pass(1_000);
+    }
+    assert_eq!(everything(), 0);
+}
+
+#[test]
+fn nothing_is_run_where_libcurl_would_serve_the_paused() {
+    // 8.9 to 8.14, lib/transfer.c.
+    for (libcurl, wanted) in [(0x080900, 0), (0x080f00, 3)] {
+        let t = Test::on(libcurl);
+        let one = without_socket(&t, 1, 5);
+        t.driver.pause(one, 1).unwrap();
+        t.pass(1_000);
+        for _ in 0..3 {
+            t.pass(1_000);
+        }
+        assert_eq!(everything(), wanted, "{libcurl:x}");
+    }
+}
+
+#[test]
+fn the_host_sets_the_interval() {
+    let t = Test::new();
+    without_socket(&t, 1, 5);
+    t.running(2, 6);
+    t.driver.set_tick(200).unwrap();
+    assert_eq!(
+        world(|w| w.calls.last().cloned()),
+        Some(Call::TimerStart(200))
+    );
+    for _ in 0..6 {
+        t.pass(200);
+    }
+    assert_eq!(everything(), 5);
+    t.driver.set_tick(0).unwrap();
+    world(|w| w.calls.clear());
+    t.pass(200);
+    assert_eq!(
+        world(|w| w.calls.last().cloned()),
+        Some(Call::TimerStart(5_000))
+    );
+    assert_eq!(everything(), 0);
+    t.pass(5_000);
+    t.pass(5_000);
+    assert_eq!(looks(6), 2, "and no more than that");
+    assert_eq!(everything(), 0);
+}
+
+#[test]
+fn looks_at_protocols_with_timeouts_of_their_own_come_close() {
+    // S11, curl#23025: each gap is within a tenth of the silence and a tenth of a second.
+    let t = Test::new();
+    let one = easy(1);
+    world(|w| w.untimed.insert(one));
+    t.running(1, 5);
+    let mut last = 0;
+    let start = world(|w| w.loop_ms);
+    let mut found = 0;
+    while last < 30_000 {
+        let wait = world(|w| w.timers[&w.look_timer()]).unwrap();
+        t.pass(wait);
+        if looks(5) > found {
+            found = looks(5);
+            let silence = world(|w| w.loop_ms) - start;
+            assert!(silence - last <= 100 + last / 10, "{last} to {silence}");
+            last = silence;
+        }
+    }
+    assert!(found < 100, "{found} looks in half a minute");
+    // A sign of life brings them close again.
+    poll_ready(&t.driver, 5);
+    assert_eq!(world(|w| w.timers[&w.look_timer()]), Some(40));
+    // Unless the host wants none.
+    t.driver.set_tick(0).unwrap();
+    t.pass(50);
+    assert_eq!(world(|w| w.timers[&w.look_timer()]), Some(5_000));
+}
+
+#[test]
+fn while_libcurl_has_a_short_timer_looks_come_close() {
+    // It may be the one of CURLOPT_LOW_SPEED_TIME, which each look puts off.
+    let t = Test::new();
+    world(|w| w.loop_ms = 10_000);
+    let one = t.running(1, 5);
+    t.play(|driver| driver.timer_wanted(1_000));
+    poll_ready(&t.driver, 5);
+    assert_eq!(world(|w| w.timers[&w.look_timer()]), Some(40));
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let wait = world(|w| w.timers[&w.look_timer()]).unwrap();
+        t.pass(wait);
+        waits.push(wait);
+    }
+    assert_eq!(waits[0], 40);
+    assert!(
+        waits.iter().all(|wait| (40..50).contains(wait)),
+        "{waits:?}"
+    );
+    assert_eq!(looks(5), 4);
+    // A timer that is far off is none of that kind, nor is none.
+    for ms in [30_000, -1] {
+        t.driver.timer_wanted(500);
+        t.play(move |driver| driver.timer_wanted(ms));
+        t.pass(60);
+        t.pass(60);
+        assert_eq!(world(|w| w.timers[&w.look_timer()]), Some(1_000), "{ms}");
+    }
+    // And the host may want none.
+    t.driver.timer_wanted(500);
+    t.driver.set_tick(0).unwrap();
+    t.pass(60);
+    t.pass(60);
+    assert_eq!(world(|w| w.timers[&w.look_timer()]), Some(5_000));
+    t.driver.cancel(one).unwrap();
+}
+
+#[test]
+fn sockets_of_no_transfer_are_looked_at_now_and_then() {
+    let t = Test::new();
+    t.running(1, 5);
+    t.play(|driver| driver.socket_wanted(easy(99), 6, Events::IN));
+    poll_ready(&t.driver, 5);
+    for _ in 0..20 {
+        t.pass(1_000);
+    }
+    assert_eq!((looks(5), looks(6)), (20, 4));
+}
+
+#[test]
+fn a_connecting_transfer_that_libcurl_has_forgotten_is_run_and_told_of() {
+    let t = Test::on(0x081000);
+    let lines = log(&t);
+    let one = without_socket(&t, 1, 5);
+    let at = |looked_up, connected| Progress {
+        url: "https://me:secret@example.org/x".to_owned(),
+        looked_up,
+        connected,
+        ..Progress::default()
+    };
+    // Waiting for its name, and what may be paused, is no stall; nor is one that has a timer.
+    for progress in [at(false, false), at(true, true)] {
+        world(|w| w.progress.insert(one, progress));
+        t.pass(1_000);
+        t.pass(1_000);
+    }
+    world(|w| w.progress.insert(one, at(true, false)));
+    t.driver.timer_wanted(60_000);
+    t.pass(1_000);
+    assert_eq!(t.driver.counters.stalls.get(), 0);
+    t.driver.timer_wanted(-1);
+    // However long that takes.
+    world(|w| w.everything_ns = 50_000_000);
+    t.pass(1_000);
+    t.pass(1_000);
+    t.pass(1_000);
+    assert_eq!(t.driver.counters.stalls.get(), 1, "once");
+    assert_eq!(
+        *lines.borrow(),
+        [
+            "uvcurl: transfer 1 (https://example.org) had neither socket nor timer while it was connecting; looked at all \
+             transfers; libcurl 8.16.0 has that bug: connecting to a second address may be forgotten (curl#18815)"
+        ]
+    );
+}
+
+#[test]
+fn data_that_wait_inside_libcurl_are_told_of() {
+    // curl#17636.
+    let t = Test::on(0x080e01);
+    let lines = log(&t);
+    let one = t.running(1, 5);
+    world(|w| w.received.insert(5, 700));
+    t.pass(1_000);
+    t.pass(1_000);
+    assert_eq!(t.driver.counters.stalls.get(), 0);
+    // What comes in just then is none.
+    t.play(move |_| {
+        world(|w| {
+            w.moved.insert(one, 10);
+            w.received.insert(5, 710);
+        });
+    });
+    t.pass(1_000);
+    assert_eq!(t.driver.counters.stalls.get(), 0);
+    t.play(move |_| {
+        world(|w| w.moved.insert(one, 20));
+    });
+    t.pass(1_000);
+    assert_eq!(t.driver.counters.stalls.get(), 1);
+    let heard = lines.borrow().join("");
+    assert!(heard.contains("curl#17636"), "{heard}");
+    assert!(heard.contains("socket 5"), "{heard}");
+}
+
+#[test]
+fn a_socket_that_the_loop_has_lost_is_watched_anew() {
+    let t = Test::new();
+    let lines = log(&t);
+    t.running(1, 5);
+    world(|w| w.always_ready.insert(5));
+    t.pass(1_000);
+    world(|w| w.calls.clear());
+    poll_ready(&t.driver, 5);
+    t.pass(1_000);
+    assert_eq!(t.driver.counters.stalls.get(), 0, "it was just on its way");
+    t.pass(1_000);
+    assert_eq!(t.driver.counters.stalls.get(), 1);
+    assert_eq!(
+        world(|w| w
+            .calls
+            .iter()
+            .filter(|call| **call == Call::PollStart(5, Events::IN))
+            .count()),
+        1
+    );
+    assert!(lines.borrow()[0].contains("socket 5 is ready and the loop does not say so"));
+}
+
+#[test]
+fn a_transfers_socket_that_spins_is_told_of_and_stays_watched() {
+    // S26: nothing is taken out of it, time after time.
+    let t = Test::on(0x081600);
+    let lines = log(&t);
+    let one = t.running(1, 5);
+    world(|w| {
+        w.always_ready.insert(5);
+        w.queues.insert(
+            5,
+            Queues {
+                unread: 7,
+                unsent: 0,
+            },
+        );
+    });
+    for _ in 0..300 {
+        assert!(poll_ready(&t.driver, 5));
+    }
+    assert_eq!(t.driver.counters.spins.get(), 1);
+    assert_eq!(looks(5), 1);
+    assert_eq!(lines.borrow().len(), 1);
+    assert!(lines.borrow()[0].contains("no such bug of libcurl 8.22.0 is known"));
+    // Libcurl speaks of it: all begins anew. Data that are taken are no spin.
+    t.play(move |driver| driver.socket_wanted(one, 5, Events::IN));
+    for _ in 0..300 {
+        t.play(|_| world(|w| w.queues.get_mut(&5).unwrap().unread += 1));
+        poll_ready(&t.driver, 5);
+    }
+    assert_eq!(t.driver.counters.spins.get(), 1);
+}
+
+#[test]
+fn the_log_may_close_the_driver() {
+    let t = Test::on(0x081000);
+    let heard = Rc::new(RefCell::new(0));
+    let count = Rc::clone(&heard);
+    t.driver
+        .set_log(Some(LogFn(Rc::new(move |driver, _| {
+            *count.borrow_mut() += 1;
+            driver.close(crate::sys::CloseFn::none());
+        }))))
+        .unwrap();
+    for number in 1..=2 {
+        let easy = without_socket(&t, number, number as Socket + 4);
+        world(|w| {
+            w.progress.insert(
+                easy,
+                Progress {
+                    looked_up: true,
+                    ..Progress::default()
+                },
+            )
+        });
+    }
+    t.pass(1_000);
+    t.pass(1_000);
+    assert_eq!(*heard.borrow(), 1, "nobody is told of the second");
+    assert_eq!(t.driver.set_log(None), Err(error::ECANCELED));
+}
+
+#[test]
+fn counts_add_up() {
+    let t = Test::new();
+    let (one, two) = (t.running(1, 5), t.running(2, 6));
+    let three = t.start(3);
+    t.play(move |_| world(|w| w.finish(one, 0)));
+    poll_ready(&t.driver, 5);
+    t.play(move |_| world(|w| w.finish(two, 28)));
+    poll_ready(&t.driver, 6);
+    t.driver.cancel(three).unwrap();
+    let now = t.driver.snapshot();
+    assert_eq!((now.started, now.in_flight, now.running), (3, 1, 0));
+    turn(&t.driver);
+    let counters = &t.driver.counters;
+    assert_eq!(
+        [
+            counters.succeeded.get(),
+            counters.failed.get(),
+            counters.cancelled.get()
+        ],
+        [1, 1, 1]
+    );
+    assert_eq!(t.driver.snapshot().in_flight, 0);
+    assert_eq!(
+        counters.actions.get() as usize,
+        world(|w| w
+            .calls
+            .iter()
+            .filter(|call| matches!(call, Call::Act(_)))
+            .count())
+    );
+}
+
+#[test]
+fn a_description_names_every_transfer_and_what_it_waits_for() {
+    let t = Test::new();
+    let one = t.running(1, 5);
+    world(|w| {
+        w.progress.insert(
+            one,
+            Progress {
+                url: "http://u:p@127.0.0.1:80/secret".to_owned(),
+                looked_up: true,
+                connected: true,
+                asked: true,
+                answered: true,
+                downloaded: 7,
+                ..Progress::default()
+            },
+        )
+    });
+    let two = without_socket(&t, 2, 6);
+    t.driver.pause(two, 1).unwrap();
+    let three = t.start(3);
+    t.driver.cancel(three).unwrap();
+    t.driver.timer_wanted(2_500);
+    world(|w| w.loop_ms += 61_000);
+    let lines = t.driver.describe().unwrap();
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert!(
+        lines[0].contains("3 in flight (2 with libcurl, 1 paused by call)"),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[1].contains("due in 2.5 s; sockets: 1 watched"),
+        "{}",
+        lines[1]
+    );
+    assert_eq!(
+        lines[2],
+        "  #1 http://127.0.0.1:80, 61 s: receiving, 7 bytes in, 0 out; waits for socket 5 (read, silent for 61 s)"
+    );
+    assert!(
+        lines[3].ends_with("waits for the host, to resume it"),
+        "{}",
+        lines[3]
+    );
+    assert!(lines[4].ends_with("to be reported"), "{}", lines[4]);
+    // Inside libcurl too: the fake notes any call that libcurl forbids.
+    t.play(|driver| assert!(driver.describe().is_some()));
+    poll_ready(&t.driver, 5);
+}
