@@ -554,7 +554,7 @@ TEST(callbacks_that_block) {
   close_loop(&f);
 }
 
-/* S8: libuv is early, which costs one more look each time and neither a busy wait nor the timeout.
+/* S8: libuv is early, which costs one more turn each time and neither a busy wait nor the timeout.
  */
 TEST(timer_that_fires_early) {
   fixture f;
@@ -568,7 +568,8 @@ TEST(timer_that_fires_early) {
   CHECK_INT(t->done, 1);
   CHECK_INT(t->status, CURLE_OPERATION_TIMEDOUT);
   CHECK_BETWEEN(test_now_ms() - start, 398, 400 + 5000 * test_slowdown());
-  CHECK_BETWEEN(timeout_actions, 4, 30);
+  /* It is asked only when the time has come. */
+  CHECK_BETWEEN(timeout_actions, 1, 30);
   /* The driver's looks at what is silent come twice as often, too. */
   CHECK_BETWEEN(turns, 4, 80);
   transfer_free(t);
