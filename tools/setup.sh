@@ -45,11 +45,13 @@ if ! command -v apt-get >/dev/null 2>&1; then
     [ -e /usr/include/ev.h ] || need="$need libev-development-files"
   fi
   if [ "$what" = all ]; then
-    for tool in c++ openssl valgrind nm readelf objcopy ninja luajit python3; do
+    for tool in c++ openssl valgrind nm readelf objcopy ninja luajit python3 curl git fcgiwrap; do
       command -v "$tool" >/dev/null 2>&1 || need="$need $tool"
     done
     luajit -e 'require "luv"' >/dev/null 2>&1 || need="$need luv-for-luajit"
-    command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || need="$need nginx"
+    for tool in nginx squid vsftpd; do
+      command -v $tool >/dev/null 2>&1 || [ -x /usr/sbin/$tool ] || need="$need $tool"
+    done
   fi
   [ -z "$need" ] && exit 0
   say "please install:$need"
@@ -75,6 +77,8 @@ all)
   packages="$packages ninja-build luajit lua-luv"
   # node-gyp is written in python3; file and dpkg-dev are what cpack finds a package's dependencies with.
   packages="$packages python3 file dpkg-dev"
+  # Other people's programs and servers, for test-perform.
+  packages="$packages curl git squid vsftpd fcgiwrap"
   ;;
 esac
 
@@ -129,7 +133,7 @@ if [ -n "$gnutls" ]; then
   fi
 fi
 
-# The nginx package starts a web server on port 80, which nobody has asked for.
+# The packages of nginx, squid and vsftpd start servers, which nobody has asked for.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then
   printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
