@@ -144,7 +144,7 @@ node: ## uvcurl for addons of Node, installed under build/node-prefix
 
 # ---- tests ----
 
-TESTS = test-rust test-c test-untouched test-host matrix-corners test-asan test-valgrind test-consumers test-node
+TESTS = test-rust test-c test-untouched test-host matrix-corners test-asan test-valgrind test-consumers test-perform test-node
 
 test: setup ## every test; the last line counts them
 	@MAKE="$(MAKE)" sh tools/test.sh $(TESTS)
@@ -254,6 +254,42 @@ $(EMBEDDED_SO): $(EMBEDDED)/lib/libuvcurl.a
 test-consumers: $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc $(EMBEDDED_SO) packages ## programs outside the tree: CMake, pkg-config, dlopen, Lua, packages; the copy guard
 	@sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --limit 600 \
 	  --result $(RESULTS)/test-consumers.count $(wildcard c-tests/consumer/*.sh)
+
+# A library to preload, on each of the distribution's two libcurls. The linker leads uvcurl's own calls past the functions that
+# the library replaces.
+PERFORM = build/perform
+PERFORM_FLAGS =
+PERFORM_TESTS = $(addprefix c-tests/perform/,curl.sh git.sh programs.sh)
+define preload # libcurl
+@mkdir -p $(@D)
+@echo "compiling $(@F)"
+@$(CC) $(TEST_CFLAGS) $(PERFORM_FLAGS) -fPIC -shared -fvisibility=hidden -I$(HOST_PREFIX)/include $(filter %.c,$^) $(call link,$(filter %.c,$^)) \
+  -Wl,-z,defs -Wl,--exclude-libs,ALL $(HOST_PREFIX)/lib/libuvcurl.a -luv $(1) -lgcc_s -lpthread -ldl -lm -o $@
+endef
+
+$(PERFORM)/libuvcurl-perform.so: c-tests/perform/perform.c c-tests/perform/multi.c c-tests/perform/perform.h $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc
+	$(call preload,-lcurl)
+
+$(PERFORM)/libuvcurl-perform-git.so: c-tests/perform/perform.c c-tests/perform/multi.c c-tests/perform/perform.h $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc
+	$(call preload,-l:libcurl-gnutls.so.4)
+
+$(PERFORM)/server: c-tests/perform/server.c $(SUPPORT) $(wildcard c-tests/support/*.h)
+	@mkdir -p $(@D)
+	@$(CC) $(TEST_CFLAGS) c-tests/perform/server.c c-tests/support/server.c -lssl -lcrypto -o $@
+
+$(PERFORM)/program: c-tests/perform/program.c
+	@mkdir -p $(@D)
+	@$(CC) $(TEST_CFLAGS) $< -lcurl -lpthread -o $@
+
+PERFORM_PARTS = $(addprefix $(PERFORM)/,libuvcurl-perform.so libuvcurl-perform-git.so server program)
+WITH_PERFORM_SERVERS = sh tools/with-servers.sh sh c-tests/perform/servers.sh $(PERFORM)/server
+test-perform: $(PERFORM_PARTS) ## the distribution's curl and git with uvcurl in place of libcurl's own loop: same bytes, same exit codes
+	@$(WITH_PERFORM_SERVERS) perl tools/c-suite.pl --jobs $(JOBS) --limit 120 --result $(RESULTS)/test-perform.count $(PERFORM_TESTS)
+
+test-perform-valgrind: $(PERFORM_PARTS) ## the same commands of curl under valgrind (minutes)
+	@mkdir -p build/results-valgrind
+	@UVCURL_TEST_PERFORM_WRAP='$(VALGRIND)' $(WITH_PERFORM_SERVERS) perl tools/c-suite.pl --jobs $(JOBS) --limit 600 \
+	  --result build/results-valgrind/test-perform.count c-tests/perform/curl.sh c-tests/perform/programs.sh
 
 test-clean-root: packages ## the .deb files in a Debian of its own, by debootstrap (root, a mirror, minutes)
 	@command -v debootstrap >/dev/null || { echo "please install debootstrap"; exit 1; }
@@ -379,4 +415,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-perform-valgrind test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean
