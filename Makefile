@@ -258,12 +258,13 @@ test-consumers: $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc $(EMBEDDED_SO) packages #
 # A library to preload, on each of the distribution's two libcurls. The linker leads uvcurl's own calls past the functions that
 # the library replaces.
 PERFORM = build/perform
-PERFORM_FLAGS =
+# Debian's git has the libcurl with GnuTLS.
+GIT_LIBCURL = $(if $(shell ldd "$$(git --exec-path)/git-remote-http" | grep libcurl-gnutls),-l:libcurl-gnutls.so.4,-lcurl)
 PERFORM_TESTS = $(addprefix c-tests/perform/,curl.sh git.sh programs.sh)
 define preload # libcurl
 @mkdir -p $(@D)
 @echo "compiling $(@F)"
-@$(CC) $(TEST_CFLAGS) $(PERFORM_FLAGS) -fPIC -shared -fvisibility=hidden -I$(HOST_PREFIX)/include $(filter %.c,$^) $(call link,$(filter %.c,$^)) \
+@$(CC) $(TEST_CFLAGS) -fPIC -shared -fvisibility=hidden -I$(HOST_PREFIX)/include $(filter %.c,$^) $(call link,$(filter %.c,$^)) \
   -Wl,-z,defs -Wl,--exclude-libs,ALL $(HOST_PREFIX)/lib/libuvcurl.a -luv $(1) -lgcc_s -lpthread -ldl -lm -o $@
 endef
 
@@ -271,7 +272,7 @@ $(PERFORM)/libuvcurl-perform.so: c-tests/perform/perform.c c-tests/perform/multi
 	$(call preload,-lcurl)
 
 $(PERFORM)/libuvcurl-perform-git.so: c-tests/perform/perform.c c-tests/perform/multi.c c-tests/perform/perform.h $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc
-	$(call preload,-l:libcurl-gnutls.so.4)
+	$(call preload,$(GIT_LIBCURL))
 
 $(PERFORM)/server: c-tests/perform/server.c $(SUPPORT) $(wildcard c-tests/support/*.h)
 	@mkdir -p $(@D)

@@ -14,7 +14,8 @@ curl=$(command -v curl)
 w='%{http_code} %{http_version} %{exitcode} down %{size_download} up %{size_upload} head %{size_header} asked %{size_request} connects %{num_connects} redirects %{num_redirects} %{content_type} %{url_effective} %{scheme} %{redirect_url} %{ssl_verify_result} %{proxy_ssl_verify_result} %{method} %{filename_effective} %{num_headers}\n'
 
 # curl STATUS TRANSFERS argument ...: what it must end with, how many transfers it is; the output goes to files that are
-# compared, with the times in messages made the same.
+# compared, with the times in messages made the same, and the two texts of which libcurl has one or the other when a connection
+# times out, as it happens to look.
 curl() {
   status=$1
   transfers "$2"
@@ -25,7 +26,7 @@ curl() {
   { set +x; } 2>/dev/null
   preloaded "$curl" -q -sS "$@" >out.$count 2>err.$count || got=$?
   set -x
-  sed -i -E 's/after [0-9]+ ms/after N ms/; s/[0-9]+ milliseconds/N milliseconds/; s/with [0-9]+ (out of [0-9]+ )?bytes received/with N bytes received/' err.$count
+  sed -i -E 's/after [0-9]+ ms/after N ms/; s/[0-9]+ milliseconds/N milliseconds/; s/with [0-9]+ (out of [0-9]+ )?bytes received/with N bytes received/; s/Failed to connect to .* port [0-9]+ after N ms: Timeout was reached/Connection timeout after N ms/' err.$count
   echo "$got" >status.$count
   [ "$got" -eq "$status" ] || {
     cat err.$count
@@ -242,15 +243,15 @@ write_out() {
 # ---- what goes wrong ----
 
 max_time() {
-  curl 28 1 --max-time 0.5 http://127.0.0.1:$UVCURL_TEST_SILENT/ -w "$w"
-  curl 28 1 --max-time 0.5 $scripted/stall/100/1000 -o part -w "$w"
+  curl 28 1 --max-time 1.5 http://127.0.0.1:$UVCURL_TEST_SILENT/ -w "$w"
+  curl 28 1 --max-time 1.5 $scripted/stall/100/1000 -o part -w "$w"
   [ "$(wc -c <part)" = 100 ]
-  curl 28 1 --max-time 0.5 --cacert "$ca" https://127.0.0.1:$UVCURL_TEST_SILENT/ -w "$w"
-  curl 28 1 --connect-timeout 0.4 http://127.0.0.1:$UVCURL_TEST_BLACKHOLE/ -w "$w"
-  curl 28 1 --connect-timeout 0.4 https://127.0.0.1:$UVCURL_TEST_SILENT/ -w "$w"
-  curl 28 1 --max-time 0.5 -T "$www/10m" $scripted/slow-sink/1000/100 -o /dev/null
+  curl 28 1 --max-time 1.5 --cacert "$ca" https://127.0.0.1:$UVCURL_TEST_SILENT/ -w "$w"
+  curl 28 1 --connect-timeout 1 http://127.0.0.1:$UVCURL_TEST_BLACKHOLE/ -w "$w"
+  curl 28 1 --connect-timeout 1 https://127.0.0.1:$UVCURL_TEST_SILENT/ -w "$w"
+  curl 28 1 --max-time 1.5 -T "$www/10m" $scripted/slow-sink/1000/100 -o /dev/null
   # The one after it is not touched.
-  curl 0 2 --max-time 0.5 http://127.0.0.1:$UVCURL_TEST_SILENT/ $web/1k -o x -o y
+  curl 0 2 --max-time 1.5 http://127.0.0.1:$UVCURL_TEST_SILENT/ $web/1k -o x -o y
   same y "$www/1k"
 }
 
@@ -392,7 +393,7 @@ parallel() {
 parallel_failures() {
   curl 22 4 -Z --no-progress-meter -f $web/1k -o a $web/none -o b $web/100k -o c $scripted/bytes/10 -o d
   same c "$www/100k"
-  curl 28 2 -Z --no-progress-meter --max-time 0.7 $web/1k -o e http://127.0.0.1:$UVCURL_TEST_SILENT/ -o f
+  curl 28 2 -Z --no-progress-meter --max-time 2.5 $web/1k -o e http://127.0.0.1:$UVCURL_TEST_SILENT/ -o f
   same e "$www/1k"
   curl 7 1 -Z --no-progress-meter http://127.0.0.1:$UVCURL_TEST_REFUSED/ -o g
   curl 18 2 -Z --no-progress-meter $scripted/short/10/20 -o h $scripted/bytes/10 -o i

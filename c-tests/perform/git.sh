@@ -3,7 +3,7 @@
 set -u
 cases="clone fetch push shallow many_refs plain_files http2 authentication client_certificate through_proxy failures recursive"
 . "$(dirname "$0")/common.sh"
-# git's libcurl is the one with GnuTLS.
+# git's libcurl may be another than curl's.
 library=${UVCURL_TEST_PERFORM_LIBRARY_GIT:-$root/build/perform/libuvcurl-perform-git.so}
 # git prepares any number of requests.
 counts=no
