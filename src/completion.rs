@@ -55,6 +55,10 @@ impl Driver {
     /// loop, so that callbacks which start transfers that end at once do not keep the loop from its other work (S32).
     pub(crate) fn deliver(&self) {
         let due = self.transfers.borrow().reports_due();
+        if due > 0 {
+            // A done callback may run the loop, which may poll before the idle handle runs.
+            self.no_turn();
+        }
         for _ in 0..due {
             if self.phase() != Phase::Open || !self.report() {
                 break;

@@ -540,6 +540,11 @@ impl Driver {
         if self.counters.work() == before {
             self.counters.add(&self.counters.idle_turns);
         }
+        self.no_turn();
+    }
+
+    /// From here on it is not certain that the idle handle runs before the loop polls.
+    pub(crate) fn no_turn(&self) {
         self.turn_will_end.set(false);
     }
 
@@ -564,6 +569,7 @@ impl Driver {
         }
         self.try_pending();
         if end_turn {
+            self.claim_sockets();
             // What was left over before: the host may run the loop in its callbacks.
             self.end_turn();
         }
@@ -658,10 +664,10 @@ impl Driver {
     /// Has the idle handle run before the loop polls if poll handles have been left over, see [`Sockets::end_turn`].
     #[inline]
     fn watch_the_turn(&self) {
-        let vacated = self.sockets.borrow().any_vacated();
-        if self.turn_watched.get() != vacated {
-            self.turn_watched.set(vacated);
-            self.handles(|h| h.deadline.set_turn(vacated));
+        let left = self.sockets.borrow().any_left();
+        if self.turn_watched.get() != left {
+            self.turn_watched.set(left);
+            self.handles(|h| h.deadline.set_turn(left));
         }
     }
 

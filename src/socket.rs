@@ -140,6 +140,8 @@ pub(crate) struct Sockets {
     lost: Option<(Easy, u64)>,
     /// Sockets of transfers, announced since this was last emptied, of which nobody knows when they will be closed.
     fresh: Vec<Socket>,
+    /// Some of them are no longer wanted, and their stopped poll handles wait for what turns out.
+    undecided: bool,
     /// Sockets that have become vacant since the last turn.
     vacated: Vec<Socket>,
 }
@@ -253,6 +255,7 @@ impl Sockets {
             // its handle turns out when libcurl has returned.
             record.wanted = Events::NONE;
             record.disarm();
+            self.undecided = true;
         } else {
             self.forget(socket, may_leave);
         }
@@ -283,14 +286,24 @@ impl Sockets {
         }
     }
 
-    pub(crate) fn any_vacated(&self) -> bool {
-        !self.vacated.is_empty()
+    /// Whether there are stopped poll handles whose descriptors may be gone.
+    pub(crate) fn any_left(&self) -> bool {
+        self.undecided || !self.vacated.is_empty()
     }
 
     /// Closes the poll handles whose numbers no new socket of libcurl's has taken. To close one takes its number off the
     /// loop's epoll set, whoever has it by then; the host may have it, but what the host starts to watch is registered when
     /// the loop next polls. So this is for the idle handle's callback, which comes before that.
     pub(crate) fn end_turn(&mut self) {
+        if std::mem::take(&mut self.undecided) {
+            // The host runs the loop inside a callback of libcurl's: what would turn out comes too late.
+            for at in 0..self.fresh.len() {
+                let socket = self.fresh[at];
+                if self.get(socket).is_some_and(|record| record.is_undecided()) {
+                    self.forget(socket, false);
+                }
+            }
+        }
         for socket in self.vacated.drain(..) {
             let slot = index(socket).and_then(|at| self.table.get_mut(at));
             if let Some(slot) = slot {
@@ -333,6 +346,7 @@ impl Sockets {
                 }
             }
         }
+        self.undecided = false;
         None
     }
 

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use crate::driver::{Driver, Phase};
 use crate::error;
 use crate::sys::fake::{
-    poll_error, poll_ready, poll_ready_among_others, polled, run_closing, turn, world, Call, World,
+    poll_error, poll_ready, poll_ready_among_others, polled, polls, run_closing, turn, world, Call,
+    World,
 };
 use crate::sys::{Action, CloseFn, DoneFn, Easy, Events, Loop, Multi, Socket};
 
@@ -564,6 +565,64 @@ fn a_handle_left_over_goes_before_the_host_can_have_its_number() {
     assert_eq!(world(|w| w.count(&Call::PollClose(6))), 1);
     turn(&t.driver);
     assert_eq!(t.reports().len(), 2);
+}
+
+#[test]
+fn a_loop_run_inside_a_callback_polls_with_no_handle_left_over() {
+    // The same, where the loop that polls next is one that the host runs inside a callback.
+    let t = Test::new();
+    let one = connected(&t, 1, 5);
+    t.play(move |driver| {
+        driver.socket_closing(5);
+        world(|w| {
+            w.close_socket(5);
+            w.finish(one, 0);
+        });
+        driver.timer_wanted(0);
+    });
+    poll_ready(&t.driver, 5);
+    // In a write callback, while the idle handle's callback has not come to closing it.
+    t.play(|driver| {
+        world(|w| w.host_watches(5));
+        assert!(turn(driver));
+        assert_eq!(world(|w| w.count(&Call::PollClose(5))), 1);
+    });
+    turn(&t.driver);
+
+    // A socket that libcurl no longer wants, and of which it has not turned out what it was.
+    let two = t.start(2);
+    t.play(move |driver| driver.socket_wanted(two, 7, Events::OUT));
+    turn(&t.driver);
+    t.play(move |driver| {
+        driver.socket_wanted(two, 7, Events::NONE);
+        world(|w| {
+            w.close_socket(7);
+            w.host_watches(7);
+        });
+        assert!(turn(driver));
+    });
+    poll_ready(&t.driver, 7);
+    assert_eq!(world(|w| w.count(&Call::PollClose(7))), 1);
+
+    // In a done callback, after the idle handles of that loop.
+    let three = connected(&t, 3, 8);
+    let done = DoneFn(Rc::new(move |driver, _, _| {
+        world(|w| {
+            w.remove_plays.push_back(Box::new(|driver| {
+                driver.socket_closing(8);
+                world(|w| {
+                    w.close_socket(8);
+                    w.host_watches(8);
+                });
+            }));
+        });
+        driver.cancel(three).unwrap();
+        polls();
+    }));
+    t.driver.start(easy(4), done).unwrap();
+    t.play(|_| world(|w| w.finish(easy(4), 0)));
+    turn(&t.driver);
+    turn(&t.driver);
 }
 
 #[test]

@@ -123,10 +123,13 @@ impl Deadline {
         }
     }
 
-    /// The idle handle ran: it runs once per request.
+    /// The idle handle ran: it runs once per request. What is to be done before the loop polls is not done yet, and the host
+    /// may run the loop in between.
     pub(crate) fn ran(&self) {
         self.kick.set(false);
-        self.idle.stop();
+        if !self.turn.get() {
+            self.idle.stop();
+        }
     }
 
     /// Whether libcurl is to be called for its deadline; asking answers it.

@@ -216,11 +216,16 @@ pub(crate) fn turn(driver: &Driver) -> bool {
     if idle {
         driver.turned();
     }
+    polls();
+    idle
+}
+
+/// The loop polls: what the host has begun to watch is registered.
+pub(crate) fn polls() {
     world(|w| {
         let starting = std::mem::take(&mut w.starting);
         w.registered.extend(starting);
     });
-    idle
 }
 
 /// Runs the loop's closing phase.
