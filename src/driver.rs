@@ -607,6 +607,10 @@ impl Driver {
             events,
             self.turn_will_end.get(),
         );
+        if !self.inside_libcurl() && !self.sockets.borrow().is_settled() {
+            // Below a call of the host's own nobody would see to what is left when libcurl has returned.
+            self.handles(|h| h.deadline.kick());
+        }
         self.watch_the_turn();
     }
 

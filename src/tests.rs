@@ -626,6 +626,21 @@ fn a_loop_run_inside_a_callback_polls_with_no_handle_left_over() {
 }
 
 #[test]
+fn what_fails_below_a_call_of_the_hosts_own_is_seen_to_in_the_next_turn() {
+    // The host's curl_easy_pause() makes libcurl announce a socket, and libuv does not take it.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    world(|w| {
+        w.poll_init_error.insert(6, error::ENOMEM);
+        w.set_inside(true);
+    });
+    t.driver.socket_wanted(one, 6, Events::IN);
+    world(|w| w.set_inside(false));
+    assert!(turn(&t.driver));
+    assert_eq!(t.reports(), [(one, error::ENOMEM)]);
+}
+
+#[test]
 fn the_wakeup_descriptor_stays_watched() {
     let t = Test::new();
     world(|w| w.wakeup = Some(9));
