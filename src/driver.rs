@@ -842,9 +842,10 @@ impl Driver {
         if let Some(list) = list {
             list.into_iter().for_each(end);
         } else {
-            // No memory even for the list: one after the other, in any order.
+            // No memory even for the list: one after the other, in any order. Not what is started meanwhile.
+            let started = self.transfers.borrow().started();
             for _ in 0..self.active() {
-                let next = self.transfers.borrow().any_unended();
+                let next = self.transfers.borrow().any_unended(started);
                 let Some(easy) = next else { break };
                 end(easy);
             }
@@ -992,13 +993,17 @@ impl Driver {
     /// Ends the transfers of sockets that libuv cannot watch, each with libuv's error and no other (promise 7). Sockets
     /// of libcurl's own are served by looking instead.
     fn end_unwatchable(&self) -> bool {
-        let mut any = false;
+        let mut any = self.sockets.borrow_mut().take_overflow();
+        if any {
+            // Nobody knows whose sockets they are.
+            self.each_unended(|easy| self.end(easy, error::ENOMEM));
+        }
         loop {
-            let lost = self.sockets.borrow_mut().take_lost();
-            let next = match lost {
-                Some((easy, started)) => Some((error::ENOMEM, easy, started)),
-                None => self.sockets.borrow_mut().next_unwatched(&self.uv),
-            };
+            let next = self.sockets.borrow_mut().next_unwatched(
+                &self.uv,
+                &self.transfers.borrow(),
+                self.turn_will_end.get(),
+            );
             let Some((error, easy, started)) = next else {
                 return any;
             };

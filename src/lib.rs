@@ -36,6 +36,8 @@ mod capi;
 mod completion;
 mod driver;
 mod error;
+#[cfg(test)]
+mod model;
 mod pending;
 mod pool;
 mod quirks;

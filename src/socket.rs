@@ -125,6 +125,11 @@ pub(crate) struct Tally {
     pub(crate) idle: u64,
 }
 
+/// What there was no memory to make a record of: the transfer with its order, the socket and what it is wanted for.
+type Owed = ((Easy, u64), Socket, Events);
+
+const OWED: usize = 8;
+
 #[derive(Default)]
 pub(crate) struct Sockets {
     table: Vec<Option<Record>>,
@@ -136,8 +141,11 @@ pub(crate) struct Sockets {
     look_from: usize,
     /// When, as a wait, the next look at an untimed socket is due at the latest; 0: there is none.
     untimed_ms: u64,
-    /// Who announced a socket that could not even be noted for want of memory, and `started` as in a record.
-    lost: Option<(Easy, u64)>,
+    /// Sockets that could not even be noted for want of memory.
+    owed: [Option<Owed>; OWED],
+    any_owed: bool,
+    /// There were more of them.
+    overflowed: bool,
     /// Sockets of transfers, announced since this was last emptied, of which nobody knows when they will be closed.
     fresh: Vec<Socket>,
     /// Some of them are no longer wanted, and their stopped poll handles wait for what turns out.
@@ -156,6 +164,7 @@ impl Sockets {
 
     /// libcurl wants `events` on `socket`. Failures are kept for [`Sockets::next_unwatched`]: libcurl's callback must not
     /// see them, because -1 there kills the whole multi handle (R5).
+    #[inline(always)]
     pub(crate) fn want(
         &mut self,
         uv: &Loop,
@@ -165,6 +174,20 @@ impl Sockets {
         events: Events,
         may_leave: bool,
     ) {
+        let announcer = (easy, transfers.started());
+        self.want_for(uv, transfers, announcer, socket, events, may_leave);
+    }
+
+    fn want_for(
+        &mut self,
+        uv: &Loop,
+        transfers: &Transfers,
+        (easy, started): (Easy, u64),
+        socket: Socket,
+        events: Events,
+        may_leave: bool,
+    ) {
+        self.forget_owed(socket);
         if events == Events::NONE {
             // CURL_POLL_NONE, too: forgetting the socket is the same to libcurl (S12).
             self.unwant(socket, may_leave);
@@ -174,7 +197,12 @@ impl Sockets {
         if at >= self.table.len() {
             let more = (at + 1 - self.table.len()).max(16);
             if self.table.try_reserve(more).is_err() {
-                self.lost = Some((easy, transfers.started()));
+                self.any_owed = true;
+                match self.owed.iter_mut().find(|owed| owed.is_none()) {
+                    Some(free) => *free = Some(((easy, started), socket, events)),
+                    None => self.overflowed = true,
+                }
+                self.search = Some(0);
                 return;
             }
             self.table.resize_with(at + 1, || None);
@@ -187,7 +215,7 @@ impl Sockets {
             None => Some(None),
         };
         if let Some(poll) = poll {
-            let ours = transfers.state(easy).is_some();
+            let ours = transfers.is_among(easy, started);
             *slot = Some(Record {
                 wanted: events,
                 armed: Events::NONE,
@@ -224,7 +252,7 @@ impl Sockets {
         record.connecting &= events == Events::OUT;
         record.wanted = events;
         record.easy = easy;
-        record.started = transfers.started();
+        record.started = started;
         record.seen_ms = uv.now_ms();
         if record.untimed {
             self.untimed_ms = LEAST_GAP_MS;
@@ -234,6 +262,18 @@ impl Sockets {
             record.fail(error);
             self.search = Some(0);
         }
+    }
+
+    fn forget_owed(&mut self, socket: Socket) {
+        if !self.any_owed {
+            return;
+        }
+        for owed in &mut self.owed {
+            if owed.is_some_and(|(_, own, _)| own == socket) {
+                *owed = None;
+            }
+        }
+        self.any_owed = self.owed.iter().any(Option::is_some);
     }
 
     /// libcurl does not want `socket` for now. Its connection may go on idling in the pool, or the descriptor may be closed
@@ -265,6 +305,7 @@ impl Sockets {
     /// left over for the rest of this turn, in case libcurl opens a socket of the same number, if [`Sockets::end_turn`] is
     /// certain to come before the loop polls next: `may_leave`.
     pub(crate) fn forget(&mut self, socket: Socket, may_leave: bool) {
+        self.forget_owed(socket);
         let Some(at) = index(socket) else { return };
         let Some(slot) = self.table.get_mut(at) else {
             return;
@@ -330,7 +371,7 @@ impl Sockets {
 
     /// There is nothing that the driver is to find out about any socket.
     pub(crate) fn is_settled(&self) -> bool {
-        self.fresh.is_empty() && self.search.is_none() && self.lost.is_none()
+        self.fresh.is_empty() && self.search.is_none() && !self.overflowed
     }
 
     pub(crate) fn any_fresh(&self) -> bool {
@@ -475,19 +516,31 @@ impl Sockets {
         }
     }
 
-    /// The transfer of a socket that was lost for want of memory.
-    pub(crate) fn take_lost(&mut self) -> Option<(Easy, u64)> {
-        self.lost.take()
-    }
-
     /// The next socket that cannot be watched, with the reason and the transfer that spoke of it last. One that only needs
     /// its watching renewed is renewed on the way.
-    pub(crate) fn next_unwatched(&mut self, uv: &Loop) -> Option<(c_int, Easy, u64)> {
+    pub(crate) fn next_unwatched(
+        &mut self,
+        uv: &Loop,
+        transfers: &Transfers,
+        may_leave: bool,
+    ) -> Option<(c_int, Easy, u64)> {
         let from = self.search?;
         if from == 0 {
             self.unwatched = false;
         }
-        for at in from..self.table.len() {
+        for slot in from..OWED {
+            let Some(((easy, started), socket, events)) = self.owed[slot].take() else {
+                continue;
+            };
+            let announcer = (easy, started);
+            self.want_for(uv, transfers, announcer, socket, events, may_leave);
+            if self.owes(socket) {
+                self.search = Some(slot + 1);
+                self.unwatched = true;
+                return Some((error::ENOMEM, easy, started));
+            }
+        }
+        for at in from.saturating_sub(OWED)..self.table.len() {
             let Some(record) = self.table[at].as_mut() else {
                 continue;
             };
@@ -501,12 +554,26 @@ impl Sockets {
                     Err(error) => record.fail(error),
                 }
             }
-            self.search = Some(at + 1);
+            self.search = Some(OWED + at + 1);
             self.unwatched = true;
             return Some((record.error, record.easy, record.started));
         }
         self.search = None;
         None
+    }
+
+    fn owes(&self, socket: Socket) -> bool {
+        self.owed.iter().flatten().any(|(_, own, _)| *own == socket)
+    }
+
+    /// The sockets in use that there is no memory to note.
+    pub(crate) fn owed(&self) -> [Option<Socket>; OWED] {
+        self.owed.map(|owed| owed.map(|(_, socket, _)| socket))
+    }
+
+    /// Whether sockets have been announced of which nothing at all is known.
+    pub(crate) fn take_overflow(&mut self) -> bool {
+        std::mem::take(&mut self.overflowed)
     }
 
     /// Whether some socket in use has no poll handle at work.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::driver::{Driver, Phase};
 use crate::error;
+use crate::model::alloc::without_memory;
 use crate::sys::fake::{
     poll_error, poll_ready, poll_ready_among_others, polled, polls, run_closing, turn, world, Call,
     World,
@@ -626,6 +627,38 @@ fn a_loop_run_inside_a_callback_polls_with_no_handle_left_over() {
 }
 
 #[test]
+fn sockets_that_there_is_no_memory_to_note_are_noted_later() {
+    // All of them, not only the last: each may have a transfer that waits for it.
+    let t = Test::new();
+    let (one, two) = (t.start(1), t.start(2));
+    t.play(move |driver| {
+        without_memory(|| {
+            driver.socket_wanted(one, 5, Events::OUT);
+            driver.socket_wanted(two, 6, Events::OUT);
+            driver.socket_wanted(two, 7, Events::OUT);
+            driver.socket_wanted(two, 7, Events::NONE);
+            driver.socket_wanted(easy_of_libcurl(), 8, Events::IN);
+            driver.socket_closing(8);
+        });
+    });
+    turn(&t.driver);
+    assert_eq!(t.reports(), []);
+    for (socket, watched) in [(5, true), (6, true), (7, false), (8, false)] {
+        assert_eq!(world(|w| w.watched(socket)).is_some(), watched, "{socket}");
+    }
+    // So many that they cannot even be remembered.
+    let three = t.start(3);
+    t.play(move |driver| {
+        without_memory(|| {
+            (100..120).for_each(|socket| driver.socket_wanted(three, socket, Events::IN));
+        });
+    });
+    turn(&t.driver);
+    let ends = [one, two, three].map(|easy| (easy, error::ENOMEM));
+    assert_eq!(t.reports(), ends);
+}
+
+#[test]
 fn what_fails_below_a_call_of_the_hosts_own_is_seen_to_in_the_next_turn() {
     // The host's curl_easy_pause() makes libcurl announce a socket, and libuv does not take it.
     let t = Test::new();
@@ -638,6 +671,20 @@ fn what_fails_below_a_call_of_the_hosts_own_is_seen_to_in_the_next_turn() {
     world(|w| w.set_inside(false));
     assert!(turn(&t.driver));
     assert_eq!(t.reports(), [(one, error::ENOMEM)]);
+}
+
+#[test]
+fn without_memory_for_a_list_a_failure_ends_only_what_was_there() {
+    let t = Test::new();
+    let one = t.start(1);
+    let started = t.driver.transfers.borrow().started();
+    let two = t.start(2);
+    let next = |started| t.driver.transfers.borrow().any_unended(started);
+    assert_eq!(next(started), Some(one));
+    assert_eq!(next(0), None);
+    t.driver.cancel(one).unwrap();
+    assert_eq!(next(started), None);
+    assert_eq!(next(started + 1), Some(two));
 }
 
 #[test]

@@ -402,10 +402,11 @@ impl Transfers {
         Some(easies)
     }
 
-    /// Some transfer that has not ended.
-    pub(crate) fn any_unended(&self) -> Option<Easy> {
+    /// Some transfer that has not ended, of the first `started`.
+    pub(crate) fn any_unended(&self, started: u64) -> Option<Easy> {
         self.map
             .iter()
+            .filter(|(_, transfer)| transfer.order <= started)
             .find(|(_, transfer)| !matches!(transfer.state, State::Ended(_)))
             .map(|(easy, _)| *easy)
     }

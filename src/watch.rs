@@ -173,6 +173,10 @@ impl Driver {
         if self.sockets.borrow().any_unwatched() {
             self.sockets.borrow_mut().search();
         }
+        let owed = self.sockets.borrow().owed();
+        for socket in owed.into_iter().flatten() {
+            self.act(Action::Look(socket));
+        }
         if is_due(&self.watch.last_held_ms, HELD_BACK_MS, now)
             && self.multi.pending().is_some_and(|count| count > 0)
         {

@@ -1,0 +1,3 @@
+//! What the tests of the core run on beside the fake.
+
+pub(crate) mod alloc;
