@@ -222,6 +222,20 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
 	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
 
+# Steps are shared by the four kinds of history. ASAN=1: under AddressSanitizer; HOST=1: on the system's libraries.
+STEPS ?= 1000000
+SEED ?= 1000000
+HISTORIES = build/c-tests$(if $(ASAN),-asan)/histories
+histories: $(if $(HOST),,$(EMBEDDED$(if $(ASAN),_ASAN))/lib/libuvcurl.a) ## random histories by the million: STEPS, SEED, ASAN=1, HOST=1
+	@$(if $(HOST),cmake -S . -B build/dev $(HOST_OPTIONS) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DUVCURL_BUILD_TESTS=ON \
+	  -DUVCURL_BUILD_EXAMPLES=ON >build/histories.log && cmake --build build/dev --target uvcurl_test_histories >>build/histories.log, \
+	  $(MAKE) --no-print-directory $(HISTORIES))
+	@for kind in mixed secure limited broken; do \
+	  UVCURL_TEST_SLOWDOWN=$(if $(ASAN),3,1) UVCURL_HISTORY_SEED=$(SEED) UVCURL_HISTORY_STEPS=$$(($(STEPS) / 4)) \
+	  ASAN_OPTIONS=detect_stack_use_after_return=1 \
+	  sh tools/with-servers.sh $(if $(HOST),build/dev/c-tests/histories,$(HISTORIES)) $$kind || exit 1; \
+	done
+
 # ---- on the machine's libuv and libcurl ----
 
 test-host: ## the C suite on the libuv and libcurl of the system
@@ -417,3 +431,4 @@ clean: ## remove everything built
 	@rm -rf build target
 
 .PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-perform-valgrind test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean
+.PHONY: histories help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean

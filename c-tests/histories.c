@@ -141,7 +141,7 @@ static struct {
 
 static struct {
   unsigned long long steps, histories, acts, starts, good, failed, cancelled, drivers, watchers,
-      pings;
+      pings, looks;
   double longest_drain;
 } total;
 
@@ -1262,6 +1262,13 @@ static void drain(void) {
   double took = test_now_ms() - begin;
   if (took > total.longest_drain)
     total.longest_drain = took;
+  /* Nothing takes so long but what libcurl has forgotten until it was made to look, which is every
+   * 5 s. */
+  if (took > 4000.0 * test_slowdown()) {
+    total.looks++;
+    printf("# seed %llu needed the look after silent transfers\n", (unsigned long long)h.seed);
+    dump();
+  }
   for (int i = 0; i < WATCHERS; i++)
     ping(&h.watchers[i]);
   for (int i = 0; i < WATCHERS; i++) {

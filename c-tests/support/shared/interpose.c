@@ -7,7 +7,10 @@
 #include <signal.h>
 #include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 extern char __executable_start, etext;
 
@@ -38,3 +41,13 @@ INTERPOSE(sigaction, (int number, const struct sigaction *act, struct sigaction 
           (number, act, old))
 INTERPOSE(epoll_ctl, (int set, int op, int fd, struct epoll_event *event), (set, op, fd, event))
 INTERPOSE(ioctl, (int fd, unsigned long request, void *argument), (fd, request, argument))
+INTERPOSE(epoll_create1, (int flags), (flags))
+INTERPOSE(socket, (int domain, int type, int protocol), (domain, type, protocol))
+INTERPOSE(connect, (int fd, const struct sockaddr *address, socklen_t n), (fd, address, n))
+INTERPOSE(socketpair, (int domain, int type, int protocol, int fds[2]),
+          (domain, type, protocol, fds))
+INTERPOSE(pipe2, (int fds[2], int flags), (fds, flags))
+INTERPOSE(eventfd, (unsigned value, int flags), (value, flags))
+INTERPOSE(pthread_create,
+          (pthread_t * thread, const pthread_attr_t *attributes, void *(*run)(void *), void *arg),
+          (thread, attributes, run, arg))
