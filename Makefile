@@ -401,12 +401,15 @@ test-node-versions: node $(EMBEDDED)/lib/libuvcurl.a ## the same addon, not comp
 	@$(WITH_NODE) UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
 	  REPEAT=$(REPEAT) LAUNCH="$(LAUNCH)" sh tools/with-servers.sh sh tools/node-versions.sh build/results-versions $(NODE_VERSIONS)
 
-bench-node: node ## this addon beside undici, fetch and http.request, on one server
+bench-node: node ## this addon beside undici, fetch, http.request and node-libcurl, on one server
 	@$(WITH_NODE) $(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node
 	@mkdir -p build/bench-node && [ -d build/bench-node/node_modules/undici ] || \
 	  npm install --silent --prefix build/bench-node undici@7
-	@$(WITH_NODE) UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node \
+	@$(WITH_NODE) peer=build/bench-node/node-libcurl && \
+	  { sh benches/node/node-libcurl.sh $$peer $(CURDIR)/$(NODE_PREFIX) || { echo "node-libcurl does not build here" && peer=; } } && \
+	  UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node \
 	  UVCURL_BENCH_UNDICI=$(CURDIR)/build/bench-node/node_modules/undici \
+	  UVCURL_BENCH_NODE_LIBCURL=$${peer:+$(CURDIR)/$$peer/node_modules/node-libcurl} \
 	  sh tools/with-servers.sh node benches/node/bench.js
 
 # ---- upkeep ----

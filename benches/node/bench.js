@@ -1,9 +1,11 @@
 'use strict';
-// The same requests through the addon of c-tests/node, undici.request, fetch, and http.request with a keep-alive agent. `make
-// bench-node` runs it; nginx serves. Each run is a process of its own; the clients take turns, so that a slow minute of the
-// machine falls on all of them, and what is printed are medians and their ratios to undici.request.
+// The same requests through the addon of c-tests/node, undici.request, fetch, http.request with a keep-alive agent, and
+// node-libcurl where it has been built, on the same libcurl as the addon. `make bench-node` runs it; nginx serves. Each run is
+// a process of its own; the clients take turns, so that a slow minute of the machine falls on all of them, and what is printed
+// are medians and their ratios to undici.request.
 const { spawnSync } = require('node:child_process');
 const http = require('node:http');
+const path = require('node:path');
 const { performance } = require('node:perf_hooks');
 
 const base = `http://127.0.0.1:${process.env.UVCURL_TEST_NGINX_HTTP}`;
@@ -31,7 +33,25 @@ const clients = {
       }).on('error', reject);
     });
   },
+  // One request after another through each of its handles, as with the pool of the others; `curly` makes one per request.
+  'node-libcurl'() {
+    const { Curl, CurlFeature } = require(process.env.UVCURL_BENCH_NODE_LIBCURL);
+    const idle = [];
+    return (url) => new Promise((resolve, reject) => {
+      let curl = idle.pop();
+      if (!curl) {
+        curl = new Curl();
+        curl.enable(CurlFeature.NoDataParsing);
+      }
+      curl.setOpt('URL', url);
+      curl.removeAllListeners('end').removeAllListeners('error');
+      curl.on('end', (status, data) => idle.push(curl) && resolve(data.length));
+      curl.on('error', reject);
+      curl.perform();
+    });
+  },
 };
+if (!process.env.UVCURL_BENCH_NODE_LIBCURL) delete clients['node-libcurl'];
 
 async function run(client, file, parallel, count) {
   const request = clients[client](parallel);
@@ -71,7 +91,10 @@ const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
 
 function compare() {
   const rounds = Number(process.env.UVCURL_BENCH_ROUNDS || 5);
-  console.log(`Node ${process.version}, undici ${require(`${process.env.UVCURL_BENCH_UNDICI}/package.json`).version}, ${rounds} rounds`);
+  const version = (folder) => require(path.join(folder, 'package.json')).version;
+  const peer = process.env.UVCURL_BENCH_NODE_LIBCURL;
+  console.log(`Node ${process.version}, undici ${version(process.env.UVCURL_BENCH_UNDICI)}, ` +
+    `${peer ? `node-libcurl ${version(peer)}` : 'without node-libcurl, which was not built'}, ${rounds} rounds`);
   for (const [file, parallel, count] of [['1k', 1, 3000], ['1k', 50, 20000], ['1k', 500, 20000], ['100k', 50, 5000]]) {
     const runs = Object.fromEntries(Object.keys(clients).map((client) => [client, []]));
     for (let round = 0; round < rounds; round++) {
