@@ -393,13 +393,14 @@ test-node-tls: ## the same with an OpenSSL or a rustls inside the addon
 	    $(addprefix c-tests/node/test/,bindings.test.js request.test.js abort.test.js life.test.js nginx.test.js) || exit 1; \
 	done
 
-# Not a part of `test`: it fetches other versions of Node, 40 MB each. REPEAT=20 does it 20 times on each of them.
+# Not a part of `test`: it fetches other versions of Node, 40 MB each. REPEAT=20 does it 20 times on each of
+# them, CASES=memory only one test file.
 NODE_VERSIONS ?= 20 22 24 26
 REPEAT ?= 1
 test-node-versions: node $(EMBEDDED)/lib/libuvcurl.a ## the same addon, not compiled again, on other versions of Node
 	@$(WITH_NODE) $(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node $(NODE_ADDON)/second-libuv.node $(NODE_ADDON)/visible.node
 	@$(WITH_NODE) UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
-	  REPEAT=$(REPEAT) LAUNCH="$(LAUNCH)" sh tools/with-servers.sh sh tools/node-versions.sh build/results-versions $(NODE_VERSIONS)
+	  REPEAT="$(REPEAT)" CASES="$(CASES)" LAUNCH="$(LAUNCH)" sh tools/with-servers.sh sh tools/node-versions.sh build/results-versions $(NODE_VERSIONS)
 
 bench-node: node ## this addon beside undici, fetch, http.request and node-libcurl, on one server
 	@$(WITH_NODE) $(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node

@@ -2,6 +2,7 @@
 # Runs the addon's tests, as it was built for the machine's Node, on other versions: node-versions.sh RESULTS VERSION ...
 #
 #   REPEAT   how often on each version (1)
+#   CASES    which test files (all but those that build something)
 #   LAUNCH   a command that starts each repetition, such as `nice -n 10`
 set -eu
 results=$1
@@ -10,6 +11,10 @@ repeat=${REPEAT:-1}
 case $repeat in
 *[!0-9]* | 0*) echo "node-versions.sh: REPEAT is a number from 1, not $repeat" >&2 && exit 2 ;;
 esac
+files=
+for name in ${CASES:-bindings request abort life fair nginx memory}; do
+  files="$files c-tests/node/test/$name.test.js"
+done
 rm -rf "$results"
 for version in "$@"; do
   bin=$(sh tools/node.sh "$version")
@@ -21,12 +26,9 @@ repetition=1
 while [ "$repetition" -le "$repeat" ]; do
   for version in "$@"; do
     [ "$repeat" = 1 ] || printf '%s: ' "$repetition"
-    # shellcheck disable=SC2086 # a command and its arguments
+    # shellcheck disable=SC2086 # a command and its arguments, a list of files
     UVCURL_TEST_NODE=$(sh tools/node.sh "$version")/node \
-      ${LAUNCH-} sh tools/node-suite.sh "$results/test-node-$version.$repetition.count" \
-      c-tests/node/test/bindings.test.js c-tests/node/test/request.test.js c-tests/node/test/abort.test.js \
-      c-tests/node/test/life.test.js c-tests/node/test/fair.test.js c-tests/node/test/nginx.test.js \
-      c-tests/node/test/memory.test.js || :
+      ${LAUNCH-} sh tools/node-suite.sh "$results/test-node-$version.$repetition.count" $files || :
   done
   repetition=$((repetition + 1))
 done

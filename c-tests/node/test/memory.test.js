@@ -38,9 +38,13 @@ async function settled() {
 }
 
 test(`memory is flat over ${total} requests: RSS grows by less than ${allowed >> 20} MB`, async (t) => {
-  // The first ones fill pools and caches.
-  await run(20000);
-  const before = await settled();
+  // The first ones fill pools and caches, and what Node compiles comes in a step or two: go on until no more comes.
+  let before;
+  for (let stretch = 0, last; stretch < 3 || (stretch < 8 && before.rss - last.rss > 1 << 20); stretch++) {
+    last = before;
+    await run(20000);
+    before = await settled();
+  }
   await run(total);
   const after = await settled();
   t.diagnostic(`RSS ${before.rss >> 10} -> ${after.rss >> 10} KB, heap ${before.heapUsed >> 10} -> ${after.heapUsed >> 10} KB`);
