@@ -105,7 +105,7 @@ NODE_ADDON = build/node-addon
 NODE_ADDON_FLAGS =
 NODE_CMAKE_OPTIONS =
 
-$(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a: $(RUST_SOURCES) tools/embedded.pl CMakeLists.txt $(wildcard cmake/*.cmake*)
+$(NODE_PREFIX)/lib/uvcurl-node/libuvcurl_node.a: $(RUST_SOURCES) tools/embedded.pl CMakeLists.txt $(wildcard cmake/*.cmake* cmake/node/*)
 	@echo "building libuvcurl_node.a on the libuv of Node, with libcurl inside"
 	@mkdir -p build
 	@{ cmake -S . -B $(NODE_BUILD) -DUVCURL_NODE=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_LIBDIR=lib \

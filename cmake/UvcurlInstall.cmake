@@ -25,6 +25,15 @@ if(UVCURL_NODE)
   install(EXPORT uvcurlNodeTargets NAMESPACE uvcurl:: DESTINATION "${package}")
   install(FILES cmake/UvcurlNodePackage.cmake cmake/UvcurlNodeHeaders.cmake cmake/UvcurlNodeCheck.cmake
           DESTINATION "${package}")
+  # For node-gyp, which takes paths relative to the file.
+  set(uvcurl_gyp_include "${CMAKE_INSTALL_INCLUDEDIR}")
+  if(NOT IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}" AND NOT IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
+    file(RELATIVE_PATH uvcurl_gyp_include "/p/${CMAKE_INSTALL_LIBDIR}/uvcurl-node" "/p/${CMAKE_INSTALL_INCLUDEDIR}")
+  elseif(NOT IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
+    set(uvcurl_gyp_include "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
+  endif()
+  configure_file(cmake/node/uvcurl.gypi.in "${PROJECT_BINARY_DIR}/uvcurl.gypi" @ONLY)
+  install(FILES "${PROJECT_BINARY_DIR}/uvcurl.gypi" cmake/node/check.js DESTINATION "${CMAKE_INSTALL_LIBDIR}/uvcurl-node")
   return()
 endif()
 

@@ -36,12 +36,51 @@ async function works(t, file) {
   assert.deepEqual(end, { code: 0, signal: null, out: 'done 0\n', err: '' });
 }
 
+const nodeGyp = (folder, ...args) => run(process.execPath, [path.join(node, 'lib/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js'), ...args],
+  { cwd: folder, env: { PATH: `${path.join(node, 'bin')}:${process.env.PATH}` } });
+
 test('node-gyp builds the addon, and it works', async (t) => {
   const folder = copy(t);
-  const gyp = path.join(node, 'lib/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js');
-  const built = await run(process.execPath, [gyp, 'rebuild', '--', `-Duvcurl=${prefix}`], { cwd: folder });
+  fs.symlinkSync(prefix, `${folder}/uvcurl`);
+  const built = await nodeGyp(folder, 'rebuild');
   assert.equal(built.code, 0, built.text);
   await works(t, path.join(folder, 'build/Release/fetch.node'));
+});
+
+test('node-gyp refuses an addon that is not linked as it must be, each time', async (t) => {
+  const folder = copy(t);
+  const embedded = path.join(root, 'build/embedded/lib/libuvcurl.a');
+  fs.symlinkSync(prefix, `${folder}/uvcurl`);
+  const gyp = fs.readFileSync(`${folder}/binding.gyp`, 'utf8');
+  const without = '"libraries/": [["exclude", "uvcurl_node"]]';
+  for (const [more, sentence] of [
+    // Where the linker drops what it does not need, one has to insist.
+    ['"libraries": ["-Wl,--no-as-needed", "-lcurl"]', /fetch\.node links libcurl\.so\.4\. An addon must not bring/],
+    ['"libraries": ["-Wl,--no-as-needed", "-l:libcurl-gnutls.so.4"]', /fetch\.node links libcurl-gnutls\.so\.4\. An addon must not bring/],
+    ['"libraries": ["-Wl,--no-as-needed", "-luv", "-lcurl"]', /fetch\.node links libuv\.so\.1 and libcurl\.so\.4\. /],
+    [`${without}, "libraries": ["-lcurl"]`, /fetch\.node links libcurl\.so\.4\. /],
+    [without, /fetch\.node leaves u?v?curl_\w+, u?v?curl_\w+, u?v?curl_\w+ and \d+ more open, which Node does not have: link libuvcurl_node\.a/],
+    [`${without}, "libraries": ["${embedded}", "-lssl", "-lcrypto"]`, /fetch\.node takes nothing of libuv from Node, so there is a second libuv/],
+    ['"ldflags!": ["-Wl,--exclude-libs,ALL"]', /fetch\.node lets others see u?v?curl_\w+, .* link with -Wl,--exclude-libs,ALL/],
+  ]) {
+    fs.writeFileSync(`${folder}/binding.gyp`, gyp.replace('["fetch.c"]', `["fetch.c"], ${more}`));
+    // The second time nothing is compiled.
+    for (const command of ['rebuild', 'build']) {
+      const built = await nodeGyp(folder, command);
+      assert.notEqual(built.code, 0, more);
+      assert.match(built.words, sentence);
+      assert.equal(fs.existsSync(`${folder}/build/Release/fetch.node`), false);
+    }
+  }
+  // Mended, it is not refused any longer.
+  fs.writeFileSync(`${folder}/binding.gyp`, gyp);
+  const mended = await nodeGyp(folder, 'rebuild');
+  assert.equal(mended.code, 0, mended.text);
+  // An addon that nobody has named would not be looked at.
+  fs.writeFileSync(`${folder}/binding.gyp`, gyp.replace('"variables": {"uvcurl_addons": ["fetch"]},', ''));
+  const unnamed = await nodeGyp(folder, 'rebuild');
+  assert.notEqual(unnamed.code, 0);
+  assert.match(unnamed.words, /uvcurl_addons/);
 });
 
 test('CMake builds the addon, and it works; the prefix has been moved', async (t) => {
