@@ -402,6 +402,19 @@ test-node-versions: node $(EMBEDDED)/lib/libuvcurl.a ## the same addon, not comp
 	@$(WITH_NODE) UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
 	  REPEAT="$(REPEAT)" CASES="$(CASES)" LAUNCH="$(LAUNCH)" sh tools/with-servers.sh sh tools/node-versions.sh build/results-versions $(NODE_VERSIONS)
 
+# Not a part of `test`, for each compiles libcurl again. All tests, those that build something too.
+NODE_HEADERS ?= 22 24 26
+test-node-headers: node $(EMBEDDED)/lib/libuvcurl.a ## library and addon compiled with the headers of other versions of Node, on those
+	@for version in $(NODE_HEADERS); do \
+	  PATH="$$(sh tools/node.sh $$version):$$PATH" && export PATH && echo "with the headers of Node $$version" && \
+	  addon=build/node-addon-$$version prefix=build/node-prefix-$$version && \
+	  $(MAKE) -s --no-print-directory NODE_BUILD=build/node-$$version NODE_PREFIX=$$prefix NODE_ADDON=$$addon \
+	    $$prefix/include/uvcurl_node.h $$addon/fetch.node $$addon/second-libuv.node $$addon/visible.node && \
+	  UVCURL_TEST_ADDON=$(CURDIR)/$$addon/fetch.node UVCURL_TEST_PREFIX=$(CURDIR)/$$prefix \
+	  UVCURL_TEST_FLAGS='--expose-gc --max-semi-space-size=1' \
+	  sh tools/with-servers.sh sh tools/node-suite.sh build/results-headers/test-node-$$version.count $(NODE_TESTS) || exit 1; \
+	done
+
 bench-node: node ## this addon beside undici, fetch, http.request and node-libcurl, on one server
 	@$(WITH_NODE) $(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node
 	@mkdir -p build/bench-node && [ -d build/bench-node/node_modules/undici ] || \
@@ -435,5 +448,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-perform-valgrind test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean
-.PHONY: histories help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean
+.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-perform-valgrind test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean histories test-node-headers
