@@ -4,7 +4,8 @@
 set -u
 cases="libuv_missing libcurl_missing libuv_too_old libcurl_too_old wrong_libuv wrong_libcurl libclang_missing
   pkg_config_missing cargo_missing rust_too_old unknown_bindings no_ready_bindings ready_bindings_do_not_fit embedded_shared unknown_tls static_libuv
-  cargo_bundles_libuv cargo_bundles_libcurl cargo_embedded_on_host_libuv"
+  cargo_bundles_libuv cargo_bundles_libcurl cargo_embedded_on_host_libuv
+  cargo_node_and_embedded cargo_node_with_a_second_libuv cargo_node_on_host_libcurl"
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=
 
@@ -161,6 +162,20 @@ cargo_bundles_libcurl() {
 
 cargo_embedded_on_host_libuv() {
   cargo_refused 'embedded mode was asked for, but libuv-sys2 uses the libuv in' "\$uv" 'static = "1"' --no-default-features --features bundled
+}
+
+cargo_node_and_embedded() {
+  cargo_refused 'the features `node` and `embedded` exclude each other' "\$uv" 'static = "1"' --no-default-features --features node,bundled
+}
+
+cargo_node_with_a_second_libuv() {
+  cargo_refused "the feature .node. takes Node's libuv, but libuv-sys2 compiled one of its own" libuv/include 'static = "1"' \
+    --no-default-features --features node
+}
+
+cargo_node_on_host_libcurl() {
+  cargo_refused 'the feature `node` has a libcurl inside, but curl-sys linked one of the system' "\$uv" '' \
+    --no-default-features --features node
 }
 
 case ${1-} in

@@ -117,18 +117,47 @@ test('CMake names what is missing', async (t) => {
   assert.ok(plain.words.includes('is for addons of Node: ask for COMPONENTS node'), plain.text);
 });
 
+// What of Node's headers a build for Node looks at, and one of them otherwise.
+function headers(folder, file, from, to) {
+  const include = path.join(folder, 'include');
+  for (const name of ['node_api.h', 'uv.h', 'uv', 'openssl']) {
+    fs.cpSync(`${node}/include/node/${name}`, `${include}/${name}`, { recursive: true });
+  }
+  if (!from) fs.rmSync(path.join(include, file));
+  else {
+    const text = fs.readFileSync(path.join(include, file), 'utf8');
+    assert.match(text, from);
+    fs.writeFileSync(path.join(include, file), text.replace(from, to));
+  }
+  return [`-DUVCURL_NODE_INCLUDE_DIR=${include}`];
+}
+
+// A `node` that says where its headers are, and that it has no OpenSSL.
+function withoutOpenssl(folder) {
+  fs.writeFileSync(`${folder}/node`, `#!/bin/sh\ncase $2 in *include*) echo ${node}/include/node ;; *) echo '3.0.0 none' ;; esac\n`, { mode: 0o755 });
+  return [`-DUVCURL_NODE_EXECUTABLE=${folder}/node`];
+}
+
 // Each is refused when it is configured, so nothing is compiled.
 for (const [name, options, sentence] of [
-  ['a host-mode build on the libuv of Node and the libcurl of the system', [`-DUVCURL_UV_INCLUDE_DIR=${node}/include/node`, '-DUVCURL_UV_LIBRARY=/usr/lib/libuv.so'],
-    "uv.h is Node's, and the libcurl is the system's"],
-  ['node mode with a libuv inside', ['-DUVCURL_NODE=ON', '-DUVCURL_EMBEDDED=ON'], 'exclude each other'],
-  ['node mode as a shared library', ['-DUVCURL_NODE=ON', '-DBUILD_SHARED_LIBS=ON'], 'static library only'],
-  ['a TLS library that there is not', ['-DUVCURL_NODE=ON', '-DUVCURL_TLS=openssl'], 'is openssl-node, openssl-static or rustls, not openssl'],
-  ['node mode without the headers of Node', ['-DUVCURL_NODE=ON', '-DUVCURL_NODE_INCLUDE_DIR=/none'], '/none has no node_api.h'],
+  ['a host-mode build on the libuv of Node and the libcurl of the system',
+    () => ['-DUVCURL_NODE=OFF', `-DUVCURL_UV_INCLUDE_DIR=${node}/include/node`, '-DUVCURL_UV_LIBRARY=/usr/lib/libuv.so'], "uv.h is Node's, and the libcurl is the system's"],
+  ['node mode with a libuv inside', () => ['-DUVCURL_EMBEDDED=ON'], 'exclude each other'],
+  ['node mode as a shared library', () => ['-DBUILD_SHARED_LIBS=ON'], 'static library only'],
+  ['a TLS library that there is not', () => ['-DUVCURL_TLS=openssl'], 'is openssl-node, openssl-static or rustls, not openssl'],
+  ['a static OpenSSL that there is not', () => ['-DUVCURL_TLS=openssl-static', '-DCMAKE_DISABLE_FIND_PACKAGE_OpenSSL=ON'], 'libssl.a and libcrypto.a are missing: install'],
+  ['node mode without Node', () => ['-DUVCURL_NODE_EXECUTABLE=/none/node'], 'Node is missing: install it with its headers'],
+  ['node mode without the headers of Node', () => ['-DUVCURL_NODE_INCLUDE_DIR=/none'], '/none has no node_api.h'],
+  ['node mode without perl', () => ['-DCMAKE_DISABLE_FIND_PACKAGE_Perl=ON'], 'perl is missing, which lays out the library: install it'],
+  ['a Node with too old a libuv', (folder) => headers(folder, 'uv/version.h', /^#define UV_VERSION_MINOR .*/m, '#define UV_VERSION_MINOR 40'), 'or later, and'],
+  ['a libuv whose handles are of another size', (folder) => headers(folder, 'uv/unix.h', /  uv__io_t io_watcher;/g, '  uv__io_t io_watcher; char more[64];'), 'do not fit'],
+  ['a processor without bindings', () => ['-DUVCURL_RUST_TARGET=riscv64gc-unknown-linux-gnu'], 'there are no ready bindings for riscv64gc-unknown-linux-gnu, which a build for Node needs'],
+  ['the headers of a Node without OpenSSL', (folder) => headers(folder, 'openssl/ssl.h'), 'has no openssl/ssl.h, so this Node has no OpenSSL of its own for addons'],
+  ['a Node without OpenSSL', withoutOpenssl, 'was built without OpenSSL: use -DUVCURL_TLS=rustls'],
 ]) {
   test(`uvcurl's own CMake build refuses ${name}`, async (t) => {
     const folder = copy(t);
-    const configured = await run('cmake', ['-S', root, '-B', `${folder}/b`, ...options]);
+    const configured = await run('cmake', ['-S', root, '-B', `${folder}/b`, '-DUVCURL_NODE=ON', ...options(folder)]);
     assert.notEqual(configured.code, 0);
     assert.ok(configured.words.includes(sentence), configured.text);
   });
