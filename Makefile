@@ -381,6 +381,14 @@ test-node-asan: node ## the C of the addon and of uvcurl_node.h under AddressSan
 	  sh tools/with-servers.sh env LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" sh tools/node-suite.sh \
 	  build/results-asan/test-node-asan.count $(addprefix c-tests/node/test/,request.test.js abort.test.js life.test.js nginx.test.js)
 
+# Node and all in it, in processes and workers that end in every way. What is Node's own is in node.supp. Takes about 4 minutes.
+test-node-valgrind: node ## the addon and the libcurl inside under valgrind
+	@$(WITH_NODE) $(MAKE) -s --no-print-directory $(NODE_ADDON)/fetch.node
+	@$(WITH_NODE) UVCURL_TEST_ADDON=$(CURDIR)/$(NODE_ADDON)/fetch.node UVCURL_TEST_TIMEOUT=900000 \
+	  UVCURL_TEST_VALGRIND="-q --error-limit=no --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
+	  --errors-for-leak-kinds=definite --num-callers=20 --suppressions=$(CURDIR)/c-tests/node/node.supp" \
+	  sh tools/with-servers.sh sh tools/node-suite.sh build/results-valgrind/test-node-valgrind.count c-tests/node/test/life.test.js
+
 # Not a part of `test`, for each compiles libcurl, and one of them all of rustls.
 NODE_TLS ?= openssl-static rustls
 test-node-tls: ## the same with an OpenSSL or a rustls inside the addon
@@ -448,4 +456,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-perform-valgrind test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean histories test-node-headers
+.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-perform-valgrind test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean histories test-node-headers test-node-valgrind

@@ -143,12 +143,14 @@ async function waiting(server, count) {
   while (server.waiting.length < count) await once(server, 'waiting');
 }
 
-// Runs child.js; its end is { code, signal, out, err }. A child that hangs is killed, which is its signal.
+// Runs child.js, under valgrind if UVCURL_TEST_VALGRIND is valgrind's options; its end is { code, signal, out, err }. A child
+// that hangs is killed, which is its signal.
 function child(scenario, url, options = {}) {
-  const process_ = spawn(options.node ?? process.execPath, [
-    ...(options.flags ?? []), path.join(__dirname, 'child.js'), scenario, url ?? '', ...(options.args ?? [])],
+  const valgrind = process.env.UVCURL_TEST_VALGRIND;
+  const [command, ...args] = [...(valgrind ? ['valgrind', ...valgrind.trim().split(/\s+/)] : []), process.execPath];
+  const process_ = spawn(command, [...args, path.join(__dirname, 'child.js'), scenario, url ?? '', ...(options.args ?? [])],
   { env: { ...process.env, NODE_TEST_CONTEXT: undefined, ...options.env }, stdio: ['pipe', 'pipe', 'pipe'] });
-  const limit = setTimeout(() => process_.kill('SIGKILL'), 120000);
+  const limit = setTimeout(() => process_.kill('SIGKILL'), valgrind ? 600000 : 120000);
   let out = '';
   let err = '';
   process_.stdout.on('data', (data) => (out += data));
