@@ -53,6 +53,8 @@ test('node-gyp refuses an addon that is not linked as it must be, each time', as
   fs.symlinkSync(prefix, `${folder}/uvcurl`);
   const gyp = fs.readFileSync(`${folder}/binding.gyp`, 'utf8');
   const without = '"libraries/": [["exclude", "uvcurl_node"]]';
+  // Each is linked again where a right one has been built and passed.
+  assert.equal((await nodeGyp(folder, 'rebuild')).code, 0);
   for (const [more, sentence] of [
     // Where the linker drops what it does not need, one has to insist.
     ['"libraries": ["-Wl,--no-as-needed", "-lcurl"]', /fetch\.node links libcurl\.so\.4\. An addon must not bring/],
@@ -64,18 +66,21 @@ test('node-gyp refuses an addon that is not linked as it must be, each time', as
     ['"ldflags!": ["-Wl,--exclude-libs,ALL"]', /fetch\.node lets others see u?v?curl_\w+, .* link with -Wl,--exclude-libs,ALL/],
   ]) {
     fs.writeFileSync(`${folder}/binding.gyp`, gyp.replace('["fetch.c"]', `["fetch.c"], ${more}`));
-    // The second time nothing is compiled.
-    for (const command of ['rebuild', 'build']) {
-      const built = await nodeGyp(folder, command);
+    assert.equal((await nodeGyp(folder, 'configure')).code, 0);
+    // The second time nothing is linked.
+    for (let time = 0; time < 2; time++) {
+      const built = await nodeGyp(folder, 'build');
       assert.notEqual(built.code, 0, more);
       assert.match(built.words, sentence);
       assert.equal(fs.existsSync(`${folder}/build/Release/fetch.node`), false);
     }
+    // Mended, it is not refused any longer.
+    fs.writeFileSync(`${folder}/binding.gyp`, gyp);
+    assert.equal((await nodeGyp(folder, 'configure')).code, 0);
+    const mended = await nodeGyp(folder, 'build');
+    assert.equal(mended.code, 0, mended.text);
+    assert.equal(fs.existsSync(`${folder}/build/Release/fetch.node`), true);
   }
-  // Mended, it is not refused any longer.
-  fs.writeFileSync(`${folder}/binding.gyp`, gyp);
-  const mended = await nodeGyp(folder, 'rebuild');
-  assert.equal(mended.code, 0, mended.text);
   // An addon that nobody has named would not be looked at.
   fs.writeFileSync(`${folder}/binding.gyp`, gyp.replace('"variables": {"uvcurl_addons": ["fetch"]},', ''));
   const unnamed = await nodeGyp(folder, 'rebuild');
