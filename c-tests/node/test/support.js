@@ -100,7 +100,8 @@ async function listen(server, scheme, t) {
   server.on('request', (request, response) => {
     serve(server, request, response).catch((error) => response.destroy(error));
   });
-  server.listen(0, '127.0.0.1');
+  // A thousand connect at once: where the queue overflows, the kernel may reset some.
+  server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 });
   await once(server, 'listening');
   server.url = `${scheme}://127.0.0.1:${server.address().port}`;
   server.sockets = sockets;
