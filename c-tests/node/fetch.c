@@ -170,7 +170,8 @@ static void on_done(uvcurl_node_t *node, uvcurl_node_transfer_t *transfer, CURL 
     napi_get_undefined(env, &error);
     if (status)
       error = uvcurl_node_error(env, status, job->error);
-    call(env, job, "ondone", 1, &error);
+    if (error)
+      call(env, job, "ondone", 1, &error);
   }
   /* Unlike a call, this may be done to the last. */
   if (job->body)
@@ -203,6 +204,12 @@ static int is_string(napi_env env, napi_value value) {
   return napi_typeof(env, value, &type) == napi_ok && type == napi_string;
 }
 
+/* NULL if JavaScript cannot be asked any more, as in a worker that is being terminated. */
+static napi_value member_of(napi_env env, napi_value object, const char *name) {
+  napi_value value;
+  return napi_get_named_property(env, object, name, &value) == napi_ok ? value : NULL;
+}
+
 static double number_of(napi_env env, napi_value object, const char *name) {
   napi_value value;
   double number = 0;
@@ -222,7 +229,8 @@ static void set_string(napi_env env, napi_value object, const char *name, CURL *
   }
 }
 
-static void set_options(napi_env env, job_t *job, napi_value options) {
+/* 0 if the options could not be read. */
+static int set_options(napi_env env, job_t *job, napi_value options) {
   CURL *easy = job->easy;
   napi_value value, item;
   uint32_t count = 0, i;
@@ -249,12 +257,14 @@ static void set_options(napi_env env, job_t *job, napi_value options) {
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_data);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, job);
 
-  napi_get_named_property(env, options, "headers", &value);
-  napi_get_array_length(env, value, &count);
+  value = member_of(env, options, "headers");
+  if (!value || napi_get_array_length(env, value, &count) != napi_ok)
+    return 0;
   for (i = 0; i < count; i++) {
     char *line;
     struct curl_slist *longer;
-    napi_get_element(env, value, i, &item);
+    if (napi_get_element(env, value, i, &item) != napi_ok)
+      return 0;
     if ((line = string_of(env, item))) {
       longer = curl_slist_append(job->headers, line);
       if (longer)
@@ -264,13 +274,15 @@ static void set_options(napi_env env, job_t *job, napi_value options) {
   }
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, job->headers);
 
-  napi_get_named_property(env, options, "ca", &value);
+  if (!(value = member_of(env, options, "ca")))
+    return 0;
   if (napi_is_buffer(env, value, &is_buffer) == napi_ok && is_buffer &&
       napi_get_buffer_info(env, value, &data, &size) == napi_ok) {
     struct curl_blob blob = {data, size, CURL_BLOB_COPY};
     curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
   }
-  napi_get_named_property(env, options, "body", &value);
+  if (!(value = member_of(env, options, "body")))
+    return 0;
   if (napi_is_buffer(env, value, &is_buffer) == napi_ok && is_buffer &&
       napi_get_buffer_info(env, value, &data, &size) == napi_ok) {
     napi_create_reference(env, value, 1, &job->body);
@@ -281,6 +293,7 @@ static void set_options(napi_env env, job_t *job, napi_value options) {
     curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
     curl_easy_setopt(easy, CURLOPT_READDATA, job);
   }
+  return 1;
 }
 
 /* start(options, handlers): the job, for the functions below */
@@ -303,8 +316,9 @@ static napi_value start(napi_env env, napi_callback_info info) {
   if (job->easy && napi_create_external(env, job, job_finalize, NULL, &external) == napi_ok) {
     job->holders++;
     napi_create_reference(env, arguments[1], 1, &job->handlers);
-    set_options(env, job, arguments[0]);
-    status = uvcurl_node_start(addon->node, &job->transfer, job->easy, on_done, job);
+    status = UV_ECANCELED;
+    if (set_options(env, job, arguments[0]))
+      status = uvcurl_node_start(addon->node, &job->transfer, job->easy, on_done, job);
     if (!status)
       return external;
     napi_delete_reference(env, job->handlers);
