@@ -1,5 +1,6 @@
 /* What HTTP, WebSocket and file transfers ask of the driver beside a plain download. */
 #include <fcntl.h>
+#include <locale.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +75,45 @@ TEST(redirect_to_another_address) {
   CHECK_INT(t->received, 1000);
   CHECK_INT(server_count(f.server, SERVER_ACCEPTED), 2);
   transfer_free(t);
+  fixture_close(&f);
+}
+
+/* S55: a name that is not ASCII, in a program that never called setlocale(). libcurl resolves it or
+ * says that it cannot; which of the two is libcurl's own, and no lookup leaves this machine. */
+TEST(name_outside_ascii) {
+  char url[100], map[200];
+  fixture f;
+  fixture_open(&f);
+  int port = server_port(f.server, SERVER_HTTP);
+  snprintf(url, sizeof url,
+           "http://b\xc3\xbc"
+           "cher.test:%d/bytes/10",
+           port);
+  struct curl_slist *list = NULL;
+  snprintf(map, sizeof map, "xn--bcher-kva.test:%d:127.0.0.1", port);
+  list = curl_slist_append(list, map);
+  snprintf(map, sizeof map,
+           "b\xc3\xbc"
+           "cher.test:%d:127.0.0.1",
+           port);
+  list = curl_slist_append(list, map);
+  for (int utf8 = 0; utf8 < 2; utf8++) {
+    if (utf8 && setlocale(LC_ALL, "C.UTF-8") == NULL)
+      break;
+    transfer *t = transfer_new_url(&f, url), *beside = transfer_new(&f, "/bytes/10");
+    CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_RESOLVE, list), CURLE_OK);
+    CHECK_INT(transfer_start(&f, t), 0);
+    CHECK_INT(transfer_start(&f, beside), 0);
+    fixture_run(&f);
+    CHECK_INT(t->done, 1);
+    CHECK_MSG(t->status == 0 || (!utf8 && t->status == CURLE_URL_MALFORMAT), "%d", t->status);
+    CHECK_INT(t->received, t->status == 0 ? 10 : 0);
+    CHECK_INT(beside->status, 0);
+    printf("# %s: %d\n", utf8 ? "UTF-8" : "C", t->status);
+    transfer_free(t);
+    transfer_free(beside);
+  }
+  curl_slist_free_all(list);
   fixture_close(&f);
 }
 
@@ -392,7 +432,8 @@ TEST(websocket_echo_tls) {
 }
 
 TEST_MAIN(T(chunked), T(chunked_tls), T(until_eof), T(until_eof_tls), T(redirects),
-          T(redirects_tls), T(redirect_to_another_address), T(too_many_redirects), T(echo),
-          T(echo_tls), T(expect_100_continue), T(expect_100_that_does_not_come),
-          T(refused_instead_of_100), T(authentication), T(huge_header), T(http_proxy), T(file),
-          T(websocket_upgrade), T(websocket_upgrade_tls), T(websocket_echo), T(websocket_echo_tls))
+          T(redirects_tls), T(redirect_to_another_address), T(too_many_redirects),
+          T(name_outside_ascii), T(echo), T(echo_tls), T(expect_100_continue),
+          T(expect_100_that_does_not_come), T(refused_instead_of_100), T(authentication),
+          T(huge_header), T(http_proxy), T(file), T(websocket_upgrade), T(websocket_upgrade_tls),
+          T(websocket_echo), T(websocket_echo_tls))

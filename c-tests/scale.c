@@ -128,7 +128,7 @@ TEST(four_loops_in_four_threads) {
   server_stop(server);
 }
 
-/* S51, S53 */
+/* S51 */
 TEST(thousands_behind_a_limit) {
   fixture f;
   int n = test_slowdown() > 1 ? 500 : 5000;
@@ -140,6 +140,41 @@ TEST(thousands_behind_a_limit) {
   CHECK_INT(server_count(f.server, SERVER_REQUESTS), n);
   CHECK_BETWEEN(server_count(f.server, SERVER_ACCEPTED), 1, 20);
   check_and_free(t, n, 100);
+  fixture_close(&f);
+}
+
+/* S53: transfers queued for a host that does not answer are in no other host's way. */
+TEST(slow_host_holds_up_no_other) {
+  fixture f;
+  int n = test_slowdown() > 1 ? 50 : 200;
+  char url[200];
+  transfer *slow[20];
+  fixture_open_with(&f, &(server_options){.extra_addresses = 2});
+  curl_multi_setopt(uvcurl_multi(f.uc), CURLMOPT_MAX_HOST_CONNECTIONS, 2L);
+  for (int i = 0; i < 20; i++) {
+    slow[i] = transfer_new_url(&f, server_extra_url(f.server, url, sizeof url, 1, "/hold/100"));
+    CHECK_INT(transfer_start(&f, slow[i]), 0);
+  }
+  while (server_count(f.server, SERVER_HELD) < 2)
+    CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+  transfer **fast = new_transfers(&f, n, 1, "/bytes/100");
+  for (int i = 0; i < n; i++)
+    CHECK_INT(transfer_start(&f, fast[i]), 0);
+  while (uvcurl_active(f.uc) > 20)
+    CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+  check_and_free(fast, n, 100);
+  /* Nor has the limit been forgotten meanwhile. */
+  CHECK_INT(server_count(f.server, SERVER_HELD), 2);
+  for (int i = 0; i < 20; i++)
+    CHECK_INT(slow[i]->done, 0);
+  server_release(f.server);
+  fixture_run(&f);
+  for (int i = 0; i < 20; i++) {
+    CHECK_INT(slow[i]->done, 1);
+    CHECK_INT(slow[i]->status, 0);
+    CHECK_INT(slow[i]->received, 100);
+    transfer_free(slow[i]);
+  }
   fixture_close(&f);
 }
 
@@ -207,5 +242,5 @@ TEST(half_cancelled_while_half_ends) {
 }
 
 TEST_MAIN(T(two_thousand_at_once), T(ten_thousand_at_once), T(four_loops_in_four_threads),
-          T(thousands_behind_a_limit), T(five_hundred_cancelled_at_once),
-          T(half_cancelled_while_half_ends))
+          T(thousands_behind_a_limit), T(slow_host_holds_up_no_other),
+          T(five_hundred_cancelled_at_once), T(half_cancelled_while_half_ends))

@@ -969,6 +969,38 @@ TEST(idle_connections_are_closed_by_the_peer) {
   close_loop(&f);
 }
 
+/* S54: the host says that the network has changed. The idle connections go, and a transfer on its
+ * way keeps its own. */
+TEST(network_change_drops_idle_connections) {
+  if (curl_number() < 0x081000)
+    SKIP("libcurl before 8.16 has no CURLMOPT_NETWORK_CHANGED");
+  fixture f;
+  open_loop(&f, NULL);
+  transfer *held = transfer_new(&f, "/hold/10"), *t = transfer_new(&f, "/bytes/10");
+  begin(&f, held);
+  while (server_count(f.server, SERVER_HELD) == 0)
+    CHECK(uv_run(&f.loop, UV_RUN_NOWAIT) != 0);
+  for (int round = 1; round <= 4; round++) {
+    begin(&f, t);
+    while (t->done < round)
+      CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+    CHECK_INT(t->status, 0);
+    /* Used again after the first and the third, and new after the change. */
+    CHECK_INT(server_count(f.server, SERVER_ACCEPTED), round < 3 ? 2 : 3);
+    /* CURLMNWC_CLEAR_CONNS is 1 before 8.20 and 2 from then on, where 1 is for everything. */
+    if (round == 2)
+      CHECK_INT(curl_multi_setopt(uvcurl_multi(f.uc), (CURLMoption)17, 3L), CURLM_OK);
+  }
+  CHECK_INT(held->done, 0);
+  server_release(f.server);
+  fixture_run(&f);
+  CHECK_INT(held->status, 0);
+  CHECK_INT(held->received, 10);
+  transfer_free(held);
+  transfer_free(t);
+  close_loop(&f);
+}
+
 /* S26: libcurl has data that it may not hand on, and so does the socket. */
 static size_t pause_once(transfer *t, const char *data, size_t n) {
   (void)data;
@@ -1188,7 +1220,7 @@ TEST_MAIN(T(mask_changes), T(odd_announcements), T(masks_are_libcurls), T(reset_
           T(second_address_takes_the_descriptor), T(host_takes_the_descriptor_in_close),
           T(host_takes_the_descriptor_when_done), T(close_without_remove), T(descriptor_zero),
           T(descriptor_above_two_thousand), T(out_of_descriptors),
-          T(idle_connections_are_closed_by_the_peer), T(paused_tls_transfer_does_not_spin),
-          T(finished_lookups_do_not_spin), T(closing_connections_do_not_spin),
-          T(first_of_two_ready_cancels_the_second), T(reset_during_an_upload_raises_no_signal),
-          T(certificates))
+          T(idle_connections_are_closed_by_the_peer), T(network_change_drops_idle_connections),
+          T(paused_tls_transfer_does_not_spin), T(finished_lookups_do_not_spin),
+          T(closing_connections_do_not_spin), T(first_of_two_ready_cancels_the_second),
+          T(reset_during_an_upload_raises_no_signal), T(certificates))
