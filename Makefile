@@ -153,6 +153,19 @@ test-rust: ## the core over its fake libraries, the header, the exported symbols
 	@mkdir -p $(RESULTS)
 	@sh tools/cargo-test.sh $(RESULTS)/test-rust.count
 
+DEPTH = 3
+CASES = 3000000
+LENGTH = 5
+SEED = 1
+
+model: ## the model at length (about half an hour): DEPTH=3 LENGTH=5 CASES=3000000 SEED=1; figures in docs/reliability.md
+	MODEL_DEPTH=$(DEPTH) MODEL_LENGTH=$(LENGTH) MODEL_CASES=$(CASES) MODEL_SEED=$(SEED) \
+	  cargo test --locked --profile model --lib model -- --nocapture
+
+mutants: ## mutate the core and see what no test notices (needs cargo install cargo-mutants; an hour): FILES='src/timer.rs'
+	MODEL_DEPTH=1 MODEL_LENGTH=2 MODEL_CASES=1500 cargo mutants $(addprefix -f ,$(or $(FILES), \
+	  $(patsubst %,src/%.rs,driver socket timer transfer completion pending pool))) --timeout 25 -o build/mutants -- --lib
+
 # Extra link flags of one test stand in its first lines: /* link: -Wl,--wrap=uv_poll_start */
 link = $(shell sed -n 's@^/\* link: \(.*\) \*/$$@\1@p' $(1))
 
@@ -456,4 +469,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-perform-valgrind test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean histories test-node-headers test-node-valgrind
+.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-perform-valgrind test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean histories test-node-headers test-node-valgrind model mutants

@@ -2,6 +2,8 @@
 //!
 //! It is honest about what the real libraries forbid: a call into libcurl while libcurl is on the stack is refused and
 //! noted, as is every touch of a poll handle whose descriptor has been closed (R2).
+//!
+//! On a thread that runs the model (`crate::model`) every call goes there instead.
 #![allow(
     unsafe_code,
     reason = "twin of door OUT: calls the driver back through a raw pointer, as libcurl does"
@@ -16,6 +18,7 @@ use libc::c_int;
 use super::{Action, Easy, Events, Progress, Queues, Socket};
 use crate::driver::Driver;
 use crate::error;
+use crate::model;
 
 /// A call that the driver has made.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -269,6 +272,9 @@ fn play(play: Option<Play>) {
 }
 
 pub(crate) fn now_ns() -> u64 {
+    if let Some(model) = model::current() {
+        return model.now_ns();
+    }
     world(|w| w.now_ns)
 }
 
@@ -282,16 +288,29 @@ impl Loop {
         DRIVER.set(driver);
     }
     pub(crate) fn now_ms(&self) -> u64 {
+        if let Some(model) = model::current() {
+            return model.now_ms();
+        }
         world(|w| w.loop_ms)
     }
     pub(crate) fn open_handles(&self) -> usize {
+        if let Some(model) = model::current() {
+            return model.open_handles();
+        }
         world(|w| w.closing)
     }
     pub(crate) fn has_orphans(&self) -> bool {
-        false
+        model::current().is_some_and(|model| model.has_orphans())
     }
-    pub(crate) fn free_orphans(&self) {}
+    pub(crate) fn free_orphans(&self) {
+        if let Some(model) = model::current() {
+            model.free_orphans();
+        }
+    }
     pub(crate) fn poll(&self, socket: Socket) -> Result<Poll, c_int> {
+        if let Some(model) = model::current() {
+            return model.poll_init(socket).map(|id| Poll { id, socket });
+        }
         world(|w| {
             w.calls.push(Call::PollInit(socket));
             if let Some(error) = w.poll_init_error.get(&socket) {
@@ -307,6 +326,9 @@ impl Loop {
         })
     }
     pub(crate) fn timer(&self) -> Result<Timer, c_int> {
+        if let Some(model) = model::current() {
+            return model.timer_init().map(|id| Timer { id });
+        }
         world(|w| {
             let id = w.id();
             w.timers.insert(id, None);
@@ -314,13 +336,16 @@ impl Loop {
         })
     }
     pub(crate) fn idle(&self) -> Result<Idle, c_int> {
-        Ok(Idle)
+        let id = model::current().map_or(Ok(0), |model| model.idle_init())?;
+        Ok(Idle { id })
     }
     pub(crate) fn check(&self) -> Result<Check, c_int> {
-        Ok(Check)
+        let id = model::current().map_or(Ok(0), |model| model.check_init())?;
+        Ok(Check { id })
     }
     pub(crate) fn hold(&self) -> Result<Hold, c_int> {
-        Ok(Hold)
+        let id = model::current().map_or(Ok(0), |model| model.hold_init())?;
+        Ok(Hold { id })
     }
 }
 
@@ -334,6 +359,9 @@ impl Poll {
         self.id
     }
     pub(crate) fn start(&self, events: Events) -> Result<(), c_int> {
+        if let Some(model) = model::current() {
+            return model.poll_start(self.id, events);
+        }
         world(|w| {
             w.calls.push(Call::PollStart(self.socket, events));
             if let Some(error) = w.poll_start_error.get(&self.socket) {
@@ -349,6 +377,9 @@ impl Poll {
         })
     }
     pub(crate) fn stop(&self) -> bool {
+        if let Some(model) = model::current() {
+            return model.poll_stop(self.id);
+        }
         world(|w| {
             w.calls.push(Call::PollStop(self.socket));
             if w.closed_sockets.contains(&self.socket) {
@@ -361,6 +392,9 @@ impl Poll {
         })
     }
     pub(crate) fn close(self) {
+        if let Some(model) = model::current() {
+            return model.close(self.id);
+        }
         world(|w| {
             w.calls.push(Call::PollClose(self.socket));
             let armed = w.polls.get(&self.id).is_some_and(|p| p.armed.is_some());
@@ -388,15 +422,24 @@ impl Timer {
         self.id
     }
     pub(crate) fn start(&self, ms: u64) {
+        if let Some(model) = model::current() {
+            return model.timer_start(self.id, ms);
+        }
         world(|w| {
             w.calls.push(Call::TimerStart(ms));
             w.timers.insert(self.id, Some(ms));
         });
     }
     pub(crate) fn stop(&self) {
+        if let Some(model) = model::current() {
+            return model.timer_stop(self.id);
+        }
         world(|w| w.timers.insert(self.id, None));
     }
     pub(crate) fn close(self) {
+        if let Some(model) = model::current() {
+            return model.close(self.id);
+        }
         world(|w| {
             w.timers.remove(&self.id);
             w.closing += 1;
@@ -404,16 +447,27 @@ impl Timer {
     }
 }
 
-pub(crate) struct Idle;
+pub(crate) struct Idle {
+    id: usize,
+}
 
 impl Idle {
     pub(crate) fn start(&self) {
+        if let Some(model) = model::current() {
+            return model.idle_set(self.id, true);
+        }
         world(|w| w.idle = true);
     }
     pub(crate) fn stop(&self) {
+        if let Some(model) = model::current() {
+            return model.idle_set(self.id, false);
+        }
         world(|w| w.idle = false);
     }
     pub(crate) fn close(self) {
+        if let Some(model) = model::current() {
+            return model.close(self.id);
+        }
         world(|w| {
             w.idle = false;
             w.closing += 1;
@@ -421,19 +475,30 @@ impl Idle {
     }
 }
 
-pub(crate) struct Check;
+pub(crate) struct Check {
+    id: usize,
+}
 
 impl Check {
     pub(crate) fn start(&self) -> bool {
+        if let Some(model) = model::current() {
+            return model.check_start(self.id);
+        }
         world(|w| {
             w.check = !w.check_closed;
             w.check
         })
     }
     pub(crate) fn stop(&self) {
+        if let Some(model) = model::current() {
+            return model.check_stop(self.id);
+        }
         world(|w| w.check = false);
     }
     pub(crate) fn close(self) {
+        if let Some(model) = model::current() {
+            return model.close(self.id);
+        }
         world(|w| {
             w.check = false;
             w.closing += 1;
@@ -441,13 +506,21 @@ impl Check {
     }
 }
 
-pub(crate) struct Hold;
+pub(crate) struct Hold {
+    id: usize,
+}
 
 impl Hold {
     pub(crate) fn set(&self, held: bool) {
+        if let Some(model) = model::current() {
+            return model.hold_set(self.id, held);
+        }
         world(|w| w.held = held);
     }
     pub(crate) fn close(self) {
+        if let Some(model) = model::current() {
+            return model.close(self.id);
+        }
         world(|w| {
             w.held = false;
             w.closing += 1;
@@ -461,9 +534,15 @@ pub(crate) struct Settings {
 }
 
 pub(crate) fn connects(easy: Easy) -> u64 {
+    if let Some(model) = model::current() {
+        return model.connects(easy);
+    }
     world(|w| w.connects.get(&easy).copied().unwrap_or(0))
 }
 pub(crate) fn is_tcp(socket: Socket) -> bool {
+    if let Some(model) = model::current() {
+        return model.is_tcp(socket);
+    }
     world(|w| w.resolver != Some(socket))
 }
 pub(crate) fn is_untimed(easy: Easy) -> bool {
@@ -482,22 +561,41 @@ pub(crate) fn progress(easy: Easy) -> Progress {
     world(|w| w.progress.get(&easy).cloned().unwrap_or_default())
 }
 pub(crate) fn is_wakeup(socket: Socket) -> bool {
+    if let Some(model) = model::current() {
+        return model.is_wakeup(socket);
+    }
     world(|w| w.wakeup == Some(socket))
 }
-pub(crate) fn prepare(_: Easy, _: Settings) {}
-pub(crate) fn release(easy: Easy, _: Settings) {
+pub(crate) fn prepare(easy: Easy, _: Settings) {
+    if let Some(model) = model::current() {
+        model.prepare(easy);
+    }
+}
+pub(crate) fn release(easy: Easy, settings: Settings) {
+    if let Some(model) = model::current() {
+        return model.release(easy, settings.untouched);
+    }
     world(|w| w.calls.push(Call::Release(easy)));
 }
 
 pub(crate) fn libcurl() -> u32 {
+    if let Some(model) = model::current() {
+        return model.libcurl();
+    }
     world(|w| w.libcurl)
 }
 
-pub(crate) fn stays_ready(socket: Socket, _: Events) -> bool {
+pub(crate) fn stays_ready(socket: Socket, events: Events) -> bool {
+    if let Some(model) = model::current() {
+        return model.stays_ready(socket, events);
+    }
     world(|w| w.always_ready.contains(&socket))
 }
 
 pub(crate) fn pause(easy: Easy, mask: c_int) -> Result<(), c_int> {
+    if let Some(model) = model::current() {
+        return model.pause(easy, mask);
+    }
     enter_libcurl(|| {
         world(|w| {
             w.calls.push(Call::Pause(easy, mask));
@@ -515,13 +613,22 @@ impl Multi {
         Ok(Multi)
     }
     pub(crate) fn attach(&self, _: *const Driver) -> Result<(), c_int> {
+        if let Some(model) = model::current() {
+            return model.attach();
+        }
         world(|w| w.attached = true);
         Ok(())
     }
     pub(crate) fn detach(&self) {
+        if let Some(model) = model::current() {
+            return model.detach();
+        }
         world(|w| w.attached = false);
     }
-    pub(crate) fn add(&self, easy: Easy, _: Settings) -> Result<(), c_int> {
+    pub(crate) fn add(&self, easy: Easy, settings: Settings) -> Result<(), c_int> {
+        if let Some(model) = model::current() {
+            return model.add(easy, settings.untouched);
+        }
         enter_libcurl(|| {
             let failed = world(|w| {
                 w.calls.push(Call::Add(easy));
@@ -542,9 +649,15 @@ impl Multi {
         })?
     }
     pub(crate) fn set_max_connects(&self, limit: usize) -> Result<(), c_int> {
+        if let Some(model) = model::current() {
+            return model.set_max_connects(limit);
+        }
         enter_libcurl(|| world(|w| w.calls.push(Call::MaxConnects(limit))))
     }
     pub(crate) fn remove(&self, easy: Easy) -> Result<(), c_int> {
+        if let Some(model) = model::current() {
+            return model.remove(easy);
+        }
         enter_libcurl(|| {
             let next = world(|w| {
                 w.calls.push(Call::Remove(easy));
@@ -558,6 +671,9 @@ impl Multi {
         })
     }
     pub(crate) fn act(&self, action: Action) -> Result<(), c_int> {
+        if let Some(model) = model::current() {
+            return model.act(action);
+        }
         enter_libcurl(|| {
             let next = world(|w| {
                 w.calls.push(Call::Act(action));
@@ -571,12 +687,21 @@ impl Multi {
         })?
     }
     pub(crate) fn timeout(&self) -> i64 {
+        if let Some(model) = model::current() {
+            return model.timeout();
+        }
         world(|w| w.timeout)
     }
     pub(crate) fn is_busy(&self) -> bool {
+        if let Some(model) = model::current() {
+            return model.is_busy();
+        }
         world(|w| w.inside)
     }
     pub(crate) fn next_done(&self) -> Option<((Easy, c_int), c_int)> {
+        if let Some(model) = model::current() {
+            return model.next_done();
+        }
         world(|w| {
             if w.cleaned {
                 w.violation("read a multi handle that is gone".to_owned());
@@ -586,15 +711,27 @@ impl Multi {
         })
     }
     pub(crate) fn pending(&self) -> Option<i64> {
+        if let Some(model) = model::current() {
+            return model.pending();
+        }
         Some(world(|w| w.pending))
     }
     pub(crate) fn try_pending(&self, count: i64) {
+        if let Some(model) = model::current() {
+            return model.try_pending(count);
+        }
         let _ = enter_libcurl(|| world(|w| w.calls.push(Call::TryPending(count))));
     }
     pub(crate) fn serves_pending(&self) -> bool {
+        if let Some(model) = model::current() {
+            return model.serves_pending();
+        }
         true
     }
     pub(crate) fn cleanup(&self) {
+        if let Some(model) = model::current() {
+            return model.cleanup();
+        }
         let _ = enter_libcurl(|| {
             let next = world(|w| {
                 w.calls.push(Call::Cleanup);
