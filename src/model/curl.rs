@@ -432,7 +432,10 @@ impl Model {
         let error = error::UVCURL_E_MULTI;
         self.s(|s| s.broken = s.xfers.iter().any(|xfer| xfer.added));
         for at in 0..self.s(|s| s.flights.len()) {
-            self.ends_with(at, error);
+            // What has ended by itself keeps its own result.
+            if self.s(|s| s.flights[at].as_ref().is_some_and(|f| f.message.is_none())) {
+                self.ends_with(at, error);
+            }
         }
         error
     }
