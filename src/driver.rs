@@ -89,6 +89,8 @@ pub(crate) struct Driver {
     pub(crate) sockets: RefCell<Sockets>,
     pub(crate) transfers: RefCell<Transfers>,
     requests: RefCell<VecDeque<Request>>,
+    /// There was no memory for a request to end some transfer.
+    ends_lost: Cell<bool>,
     /// Kept for its memory only; see `drain`.
     pub(crate) messages: RefCell<Vec<(Easy, c_int)>>,
     referenced: Cell<bool>,
@@ -137,6 +139,7 @@ impl Driver {
             sockets: RefCell::default(),
             transfers: RefCell::default(),
             requests: RefCell::default(),
+            ends_lost: Cell::new(false),
             messages: RefCell::default(),
             referenced: Cell::new(true),
             held: Cell::new(false),
@@ -747,10 +750,26 @@ impl Driver {
 
     /// libcurl turned out to be on the stack below a call of the host's own, curl_easy_pause() say: try in the next turn.
     pub(crate) fn later(&self, request: Request) {
-        // Without the memory the request is lost, and the transfer stays until the driver is closed.
         if self.reserve_request().is_ok() {
             self.request(request);
-            self.handles(|h| h.deadline.kick());
+        } else if matches!(request, Request::End(_)) {
+            // Which ones is known all the same, by a search.
+            self.ends_lost.set(true);
+        }
+        self.handles(|h| h.deadline.kick());
+    }
+
+    /// Does what [`Driver::later`] had no memory to note.
+    fn make_up_for_ends(&self) {
+        if !self.ends_lost.take() {
+            return;
+        }
+        for _ in 0..self.active() {
+            let next = self.transfers.borrow().any_ending();
+            let Some(easy) = next.filter(|_| !self.ends_lost.get()) else {
+                break;
+            };
+            self.let_go(easy);
         }
     }
 
@@ -914,6 +933,7 @@ impl Driver {
                 let Some(request) = next else { break };
                 again |= self.execute(request);
             }
+            self.make_up_for_ends();
             if self.close_due.take() {
                 self.shut();
             }
@@ -952,6 +972,7 @@ impl Driver {
     fn is_caught_up(&self) -> bool {
         self.requests.borrow().is_empty()
             && !self.close_due.get()
+            && !self.ends_lost.get()
             && self.sockets.borrow().is_settled()
     }
 

@@ -1478,6 +1478,21 @@ fn a_call_of_the_hosts_own_into_libcurl_is_waited_for() {
 }
 
 #[test]
+fn a_cancel_below_a_call_of_the_hosts_own_needs_no_memory() {
+    let t = Test::new();
+    let one = t.running(1, 5);
+    world(|w| w.set_inside(true));
+    let cancelled = without_memory(|| t.driver.cancel(one));
+    world(|w| {
+        w.violations.clear();
+        w.set_inside(false);
+    });
+    assert_eq!(cancelled, Ok(()));
+    assert!(turn(&t.driver));
+    assert_eq!(t.reports(), [(one, error::ECANCELED)]);
+}
+
+#[test]
 fn reports_that_make_new_ones_leave_the_loop_its_turn() {
     // S32: each done callback starts and cancels another; one turn reports one.
     let t = Test::new();

@@ -411,6 +411,14 @@ impl Transfers {
             .map(|(easy, _)| *easy)
     }
 
+    /// Some transfer whose status is settled and that has not been let go.
+    pub(crate) fn any_ending(&self) -> Option<Easy> {
+        self.map
+            .iter()
+            .find(|(_, transfer)| matches!(transfer.state, State::Ending { .. }))
+            .map(|(easy, _)| *easy)
+    }
+
     /// Keeps a pause for later, or drops the one kept. Fails for want of memory.
     pub(crate) fn keep_pause(&mut self, easy: Easy, mask: Option<c_int>) -> Result<(), c_int> {
         let Some(transfer) = self.map.get_mut(&easy) else {
