@@ -81,10 +81,10 @@ pub(super) fn counts() -> (u64, u64) {
 }
 
 /// Says for as long as it lives whether it is the driver that runs.
-pub(super) struct Runs(bool);
+pub(crate) struct Runs(bool);
 
 impl Runs {
-    pub(super) fn driver(driver: bool) -> Runs {
+    pub(crate) fn driver(driver: bool) -> Runs {
         Runs(DRIVER.replace(driver))
     }
 }

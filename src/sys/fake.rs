@@ -245,6 +245,8 @@ pub(crate) fn run_closing(driver: &Driver) {
 }
 
 fn enter_libcurl<R>(call: impl FnOnce() -> R) -> Result<R, c_int> {
+    // The fake has memory, whatever the driver has.
+    let _runs = model::alloc::Runs::driver(false);
     let refused = world(|w| {
         if w.inside {
             w.violation("a call into libcurl from inside libcurl".to_owned());
