@@ -524,3 +524,144 @@ fn a_description_names_every_transfer_and_what_it_waits_for() {
     t.play(|driver| assert!(driver.describe().is_some()));
     poll_ready(&t.driver, 5);
 }
+
+#[test]
+fn without_transfers_nothing_is_looked_at() {
+    let t = Test::new();
+    let look_timer = || world(|w| w.timers[&w.look_timer()]);
+    assert_eq!(look_timer(), None);
+    let one = t.running(1, 5);
+    assert_eq!(look_timer(), Some(1_000));
+    t.play(move |_| world(|w| w.finish(one, 0)));
+    poll_ready(&t.driver, 5);
+    assert_eq!(look_timer(), None);
+}
+
+#[test]
+fn calls_for_everything_are_thirty_times_as_far_apart_as_one_takes() {
+    let t = Test::new();
+    without_socket(&t, 1, 5);
+    t.driver.set_tick(50).unwrap();
+    world(|w| w.everything_ns = 4_000_000);
+    t.pass(50);
+    for _ in 0..12 {
+        t.pass(50);
+    }
+    // 4 ms and 120 ms of rest: every third tick, as a clock that moves on by 50 ms has it.
+    assert_eq!(everything(), 4);
+}
+
+#[test]
+fn a_call_for_everything_spares_the_looks() {
+    let t = Test::new();
+    without_socket(&t, 1, 5);
+    t.running(2, 6);
+    t.pass(1_000);
+    let before = looks(6);
+    for _ in 0..5 {
+        t.pass(1_000);
+    }
+    assert_eq!((everything(), looks(6)), (5, before));
+}
+
+#[test]
+fn very_short_timers_bring_no_look_close() {
+    // libcurl 7.84 to 8.3 have one of 200 ms after each connect.
+    let t = Test::new();
+    t.running(1, 5);
+    t.play(|driver| driver.timer_wanted(200));
+    poll_ready(&t.driver, 5);
+    assert_eq!(world(|w| w.timers[&w.look_timer()]), Some(1_000));
+}
+
+#[test]
+fn what_the_host_has_paused_is_no_stall() {
+    let t = Test::new();
+    let one = without_socket(&t, 1, 5);
+    let connecting = Progress {
+        looked_up: true,
+        ..Progress::default()
+    };
+    world(|w| w.progress.insert(one, connecting));
+    t.driver.pause(one, 1).unwrap();
+    t.driver.timer_wanted(-1);
+    for _ in 0..3 {
+        t.pass(1_000);
+    }
+    assert_eq!(t.driver.counters.stalls.get(), 0);
+}
+
+#[test]
+fn a_hundred_silent_sockets_are_looked_at_in_two_turns() {
+    let t = Test::new();
+    for number in 1..=100 {
+        t.running(number, number as Socket + 10);
+    }
+    let all = || (11..=110).map(looks).sum::<usize>();
+    t.pass(1_000);
+    assert_eq!(all(), 64);
+    assert_eq!(
+        world(|w| w.timers[&w.look_timer()]),
+        Some(30),
+        "the rest of them soon"
+    );
+    t.pass(30);
+    assert_eq!(all(), 100);
+    assert_eq!(world(|w| w.timers[&w.look_timer()]), Some(1_000));
+}
+
+/// So many sockets of which the loop has lost each that as many lines come in one turn.
+fn lose(t: &Test, from: usize, count: usize) {
+    for number in from..from + count {
+        let socket = number as Socket + 10;
+        t.running(number, socket);
+        world(|w| w.always_ready.insert(socket));
+    }
+}
+
+#[test]
+fn lines_for_a_log_that_is_gone_are_not_told_to_the_next() {
+    let t = Test::new();
+    let first = log(&t);
+    lose(&t, 1, 1);
+    t.pass(1_000);
+    let second = Lines::default();
+    let heard = Rc::clone(&second);
+    // The line is made when the look is, and told at the end of the turn.
+    t.play(move |driver| {
+        let heard = Rc::clone(&heard);
+        driver.set_log(None).unwrap();
+        let log = LogFn(Rc::new(move |_, line| {
+            heard.borrow_mut().push(line.to_owned())
+        }));
+        driver.set_log(Some(log)).unwrap();
+    });
+    t.pass(1_000);
+    assert_eq!(t.driver.counters.stalls.get(), 1);
+    assert_eq!((first.borrow().len(), second.borrow().len()), (0, 0));
+}
+
+#[test]
+fn paused_transfers_are_counted_until_they_end() {
+    let t = Test::new();
+    let (one, two) = (t.running(1, 5), t.running(2, 6));
+    t.driver.pause(one, 1).unwrap();
+    t.driver.pause(two, 1).unwrap();
+    assert_eq!(t.driver.snapshot().paused, 2);
+    t.play(move |_| world(|w| w.finish(one, 28)));
+    poll_ready(&t.driver, 5);
+    assert_eq!(t.driver.snapshot().paused, 1);
+    t.driver.cancel(two).unwrap();
+    assert_eq!(t.driver.snapshot().paused, 0);
+}
+
+#[test]
+fn those_held_back_are_not_asked_for_inside_libcurl() {
+    let t = Test::new();
+    t.running(1, 5);
+    world(|w| w.pending = 2);
+    assert_eq!(t.driver.snapshot().held_back, 2);
+    t.play(|driver| assert_eq!(driver.snapshot().held_back, 0));
+    poll_ready(&t.driver, 5);
+    world(|w| w.pending = 0);
+}
