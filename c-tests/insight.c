@@ -281,8 +281,14 @@ static void run_forgotten(bool closes) {
     CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
   CHECK_INT(transfer_start(&f, t), 0);
   muted = true;
-  while (!f.closing && stats_of(f.uc).stalls == 0)
+  while (!f.closing && stats_of(f.uc).stalls == 0) {
     uv_run(&f.loop, UV_RUN_ONCE);
+    double connected = 0;
+    CHECK_INT(curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME, &connected), CURLE_OK);
+    /* On a slow machine, as under valgrind. What is connected may be paused, and is no stall. */
+    if (!f.closing && connected > 0 && stats_of(f.uc).stalls == 0)
+      SKIP("it was connected within the call that began to connect");
+  }
   muted = false;
   if (!closes) {
     while (t->done == 0)

@@ -388,7 +388,6 @@ TEST(low_speed) {
   transfer *models[SLOW];
   reference r[SLOW];
   open_table(&tab, NULL);
-  may_go_on = true; /* a pause would have to be ended from another thread in the model */
   for (int i = 0; i < SLOW; i++) {
     models[i] = slow[i] == after_a_pause ? transfer_new(&tab.f, "/stall/10/1000") : slow[i](&tab);
     transfer *t = add(&tab, names[i], slow[i](&tab), CURLE_OPERATION_TIMEDOUT, 0);
