@@ -229,11 +229,13 @@ test-asan: $(EMBEDDED_ASAN)/lib/libuvcurl.a ## the C suite with libuv, libcurl a
 VALGRIND = valgrind -q --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite \
   --child-silent-after-fork=yes --error-exitcode=9
 
+# Left to AddressSanitizer: a thousand processes (faults), a million steps (histories), and what is about time (timeouts).
+VALGRIND_TESTS = $(filter-out faults histories timeouts,$(C_TESTS)) $(CXX_TESTS)
 test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
-	@$(MAKE) --no-print-directory $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
+	@$(MAKE) --no-print-directory $(addprefix build/c-tests/,$(VALGRIND_TESTS))
 	@UVCURL_TEST_SLOWDOWN=10 sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) \
 	  --limit 300 --wrap '$(VALGRIND)' --result $(RESULTS)/test-valgrind.count \
-	  $(addprefix build/c-tests/,$(C_TESTS) $(CXX_TESTS))
+	  $(addprefix build/c-tests/,$(VALGRIND_TESTS))
 
 # Steps are shared by the four kinds of history. ASAN=1: under AddressSanitizer; HOST=1: on the system's libraries.
 STEPS ?= 1000000
