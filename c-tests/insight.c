@@ -318,6 +318,12 @@ TEST(log_may_close_the_driver) {
   run_forgotten(true);
 }
 
+static int note_socket(void *number, curl_socket_t s, curlsocktype purpose) {
+  (void)purpose;
+  *(curl_socket_t *)number = s;
+  return CURL_SOCKOPT_OK;
+}
+
 /* Something else in the program takes the number of a socket off the loop's epoll set (libuv does,
  * in uv_close of a handle whose descriptor was closed too early). */
 TEST(socket_that_the_loop_has_lost) {
@@ -327,11 +333,12 @@ TEST(socket_that_the_loop_has_lost) {
   CHECK_INT(uvcurl_set_log(f.uc, on_line, &l), 0);
   CHECK_INT(uvcurl_set(f.uc, UVCURL_TICK_MS, 100), 0);
   transfer *t = transfer_new(&f, "/trickle/40/1/20");
+  curl_socket_t s = CURL_SOCKET_BAD;
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_SOCKOPTFUNCTION, note_socket), CURLE_OK);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_SOCKOPTDATA, &s), CURLE_OK);
   CHECK_INT(transfer_start(&f, t), 0);
   while (t->received == 0)
     CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
-  curl_socket_t s = CURL_SOCKET_BAD;
-  CHECK_INT(curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &s), CURLE_OK);
   /* libuv before 1.45 registers it when it polls next. */
   while (epoll_ctl(uv_backend_fd(&f.loop), EPOLL_CTL_DEL, s, NULL) != 0)
     CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
