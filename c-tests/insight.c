@@ -94,7 +94,7 @@ TEST(stats_add_up) {
   CHECK_INT(s.running, 1);
   CHECK_BETWEEN(s.sockets_watched, 1, 2);
   CHECK_INT(s.sockets_unwatched, 0);
-  CHECK(s.turns > 2 && s.actions > 2 && s.kicks > 0);
+  CHECK(s.turns > 0 && s.actions > 0 && s.kicks > 0);
   CHECK_INT(transfer_pause(&f, held, CURLPAUSE_ALL), 0);
   CHECK_INT(stats_of(f.uc).paused, 1);
   CHECK_INT(transfer_cancel(&f, held), 0);
