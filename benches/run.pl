@@ -42,6 +42,7 @@ my %TITLE = (
 # name, title, arguments, drivers, libraries
 my @WORKLOADS = (
   ['seq', 'one after another', '--in-flight 1 --warm 500 --count 8000', \@ALL],
+  ['seq1', 'one after another, beside the server on one processor', '--in-flight 1 --warm 500 --count 8000 --beside', \@LOOPS],
   ['keep10', '10 at once', '--in-flight 10 --warm 1000 --count 20000', \@ALL],
   ['keep100', '100 at once', '--in-flight 100 --warm 2000 --count 20000', \@ALL],
   ['keep200', '200 at once', '--in-flight 200 --warm 2000 --count 20000', \@ALL],
@@ -93,11 +94,11 @@ my %LARGE = map { $_ => 1 } qw(burst keep10000 keep19000 h2_50000 queue);
 my (%server, %ports);
 
 sub start_server {
-  my ($pinned) = @_;
-  my $key = $pinned ? 'pinned' : 'free';
+  my ($cpu) = @_;
+  my $key = $cpu // 'free';
   return $ports{$key} if $ports{$key};
   my @command = ('build/bench/server', '--certs', 'build/certs');
-  push @command, '--cpu', 1 if $pinned && $cores > 1;
+  push @command, '--cpu', $cpu if defined $cpu && $cores > 1;
   my $pid = open2(my $from, my $to, @command);
   my $line = <$from> // die "the server did not start\n";
   $server{$key} = { pid => $pid, to => $to };
@@ -113,7 +114,8 @@ END {
 
 sub arguments {
   my ($text, %how) = @_;
-  my $ports = start_server(!$how{free});
+  my $beside = $text =~ s/ --beside//;
+  my $ports = start_server($how{free} ? undef : $beside ? 0 : 1);
   my $tls = $text =~ s/--tls/--tls build\/certs\/ca.pem/;
   my @arguments = ('--port', $tls ? $ports->{https} : $ports->{http}, split ' ', $text);
   push @arguments, '--limit', 30 unless $text =~ /--limit/;
@@ -685,6 +687,9 @@ sub show_goals {
   }
   if (my ($median, $low, $high) = ratio($results{ratios}{embedded}{seq} // {}, 'epoll', 'rate')) {
     $goal->('time of one after another, of epoll', 'at most 1.03', sprintf('%.2f (%.2f-%.2f)', $median, $low, $high), $median <= 1.03);
+  }
+  if (my ($median, $low, $high) = ratio($results{ratios}{embedded}{seq1} // {}, 'epoll', 'rate')) {
+    $goal->('the same beside the server on one processor', 'at most 1.03', sprintf('%.2f (%.2f-%.2f)', $median, $low, $high), $median <= 1.03);
   }
   for my $load (qw(rest full many)) {
     my $t = $results{timer}{$load} or next;
