@@ -164,7 +164,7 @@ model: ## the model at length (about half an hour): DEPTH=3 LENGTH=5 CASES=30000
 
 mutants: ## mutate the core and see what no test notices (needs cargo install cargo-mutants; an hour): FILES='src/timer.rs'
 	MODEL_DEPTH=1 MODEL_LENGTH=2 MODEL_CASES=1500 cargo mutants $(addprefix -f ,$(or $(FILES), \
-	  $(patsubst %,src/%.rs,driver socket timer transfer completion pending pool))) --timeout 25 -o build/mutants -- --lib
+	  $(patsubst %,src/%.rs,driver socket timer transfer completion pending pool watch stats))) --timeout 25 -o build/mutants -- --lib
 
 # Extra link flags of one test stand in its first lines: /* link: -Wl,--wrap=uv_poll_start */
 link = $(shell sed -n 's@^/\* link: \(.*\) \*/$$@\1@p' $(1))

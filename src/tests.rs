@@ -295,7 +295,7 @@ fn a_socket_that_libcurl_closes_unannounced_is_let_go_first() {
 }
 
 /// A transfer that has opened a connection on `socket`, so that it has the close-socket function, and wants to read.
-fn connected(t: &Test, number: usize, socket: Socket) -> Easy {
+pub(crate) fn connected(t: &Test, number: usize, socket: Socket) -> Easy {
     let easy = t.start(number);
     t.play(move |driver| driver.socket_wanted(easy, socket, Events::OUT));
     turn(&t.driver);
@@ -306,7 +306,7 @@ fn connected(t: &Test, number: usize, socket: Socket) -> Easy {
 }
 
 /// It ends well, and its connection goes to the pool.
-fn finish(t: &Test, easy: Easy, socket: Socket) {
+pub(crate) fn finish(t: &Test, easy: Easy, socket: Socket) {
     t.play(move |driver| {
         driver.socket_wanted(easy, socket, Events::NONE);
         world(|w| w.finish(easy, 0));
@@ -1614,4 +1614,34 @@ fn without_a_check_handle_messages_are_read_at_once() {
     t.play(move |_| world(|w| w.finish(easy, 0)));
     poll_ready_among_others(&t.driver, 5);
     assert_eq!(t.reports(), [(easy, 0)]);
+}
+
+#[test]
+fn a_limit_of_connections_that_libcurl_refuses_is_told_later() {
+    // It is on the stack below a call of the host's own.
+    let t = Test::new();
+    world(|w| w.set_inside(true));
+    t.driver.set_max_connects(Some(5)).unwrap();
+    world(|w| {
+        w.violations.clear();
+        w.set_inside(false);
+        w.calls.clear();
+    });
+    t.start(1);
+    assert_eq!(world(|w| w.count(&Call::MaxConnects(5))), 1);
+}
+
+#[test]
+fn a_driver_is_handed_over_until_it_is_settled() {
+    let t = Test::new();
+    assert!(t.driver.is_marked());
+    assert!(t.driver.is_on(1) && !t.driver.is_on(2));
+    assert!(!t.driver.settle_on(1, false));
+    assert!(!t.driver.is_settled());
+    assert!(t.driver.settle_on(2, false));
+    assert!(t.driver.is_on(2) && !t.driver.is_settled());
+    assert!(t.driver.settle_on(3, true));
+    assert!(t.driver.is_on(3) && t.driver.is_settled());
+    assert!(!t.driver.settle_on(3, false));
+    assert!(t.driver.is_settled());
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::error;
 use crate::sys::fake::{poll_ready, turn, world, Call};
 use crate::sys::{Action, Easy, Events, LogFn, Progress, Queues, Socket};
-use crate::tests::{easy, Test};
+use crate::tests::{connected, easy, finish, Test};
 
 fn everything() -> usize {
     world(|w| w.count(&Call::Act(Action::Everything)))
@@ -664,4 +664,51 @@ fn those_held_back_are_not_asked_for_inside_libcurl() {
     t.play(|driver| assert_eq!(driver.snapshot().held_back, 0));
     poll_ready(&t.driver, 5);
     world(|w| w.pending = 0);
+}
+
+#[test]
+fn a_description_tells_when_libcurl_is_called() {
+    let t = Test::new();
+    let timer = || {
+        let line = t.driver.describe().unwrap().swap_remove(1);
+        line.split(';').next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(timer(), "  libcurl's timer: none");
+    t.start(1);
+    assert_eq!(timer(), "  libcurl's timer: due now");
+    t.play(|driver| driver.timer_wanted(700));
+    turn(&t.driver);
+    assert_eq!(timer(), "  libcurl's timer: due in 0.7 s");
+    t.driver.timer_wanted(0);
+    assert_eq!(timer(), "  libcurl's timer: due now");
+    t.driver.timer_wanted(700);
+    world(|w| w.now_ns += 700_000_000);
+    assert_eq!(timer(), "  libcurl's timer: due now");
+}
+
+#[test]
+fn sockets_are_counted_as_watched_unwatched_or_idle() {
+    let t = Test::new();
+    let one = connected(&t, 1, 5);
+    t.running(2, 6);
+    world(|w| w.poll_init_error.insert(7, error::ENOMEM));
+    t.play(|driver| driver.socket_wanted(easy(99), 7, Events::IN));
+    poll_ready(&t.driver, 6);
+    let count = || {
+        let now = t.driver.snapshot();
+        (now.sockets_watched, now.sockets_unwatched, now.sockets_idle)
+    };
+    assert_eq!(count(), (2, 1, 0));
+    finish(&t, one, 5);
+    assert_eq!(count(), (1, 1, 1));
+    let lines = t.driver.describe().unwrap();
+    assert!(
+        lines[1].contains("1 watched, 1 not watchable, 1 idle"),
+        "{}",
+        lines[1]
+    );
+    assert_eq!(
+        lines[3],
+        "  of no transfer: socket 7 (read, not watched, silent for 0.0 s)"
+    );
 }
