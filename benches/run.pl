@@ -42,7 +42,7 @@ my %TITLE = (
 # name, title, arguments, drivers, libraries
 my @WORKLOADS = (
   ['seq', 'one after another', '--in-flight 1 --warm 500 --count 8000', \@ALL],
-  ['seq1', 'one after another, beside the server on one processor', '--in-flight 1 --warm 500 --count 8000 --beside', \@LOOPS],
+  ['seq1', 'one after another, server on the same CPU', '--in-flight 1 --warm 500 --count 8000 --beside', \@LOOPS],
   ['keep10', '10 at once', '--in-flight 10 --warm 1000 --count 20000', \@ALL],
   ['keep100', '100 at once', '--in-flight 100 --warm 2000 --count 20000', \@ALL],
   ['keep200', '200 at once', '--in-flight 200 --warm 2000 --count 20000', \@ALL],
