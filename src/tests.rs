@@ -1035,6 +1035,17 @@ fn a_forgotten_deadline_is_asked_for() {
 }
 
 #[test]
+fn a_deadline_that_was_told_is_not_asked_for() {
+    let t = Test::new();
+    t.start(1);
+    world(|w| w.timeout = 77);
+    t.play(|driver| driver.timer_wanted(100));
+    turn(&t.driver);
+    assert_eq!(world(|w| w.count(&Call::TimerStart(101))), 1);
+    assert_eq!(world(|w| w.count(&Call::TimerStart(78))), 0);
+}
+
+#[test]
 fn zero_milliseconds_wait_for_no_timer_and_run_once_a_turn() {
     // S5, and libuv before 1.48: each continuation is a turn of the loop of its own.
     let t = Test::new();
