@@ -643,13 +643,16 @@ TEST(warning_about_libcurl) {
   static const struct {
     unsigned number;
     int sentences;
-    const char *reports[7];
+    const char *reports[8];
   } known[] = {
       {0x075500, 5, {"curl#8515", "lib/http2.c", "curl#13227", "curl#14976", "curl#17636"}},
       {0x075801, 4, {"CURLOPT_QUICK_EXIT", "curl#13227", "curl#14976", "curl#17636"}},
       {0x080400, 4, {"CURLOPT_QUICK_EXIT", "curl#13227", "curl#14976", "curl#17636"}},
-      {0x080900, 5, {"CURLOPT_QUICK_EXIT", "curl#14280", "curl#17636", "curl#21671"}},
-      {0x080a00, 7, {"curl#14870", "curl#15201", "curl#15627", "curl#17636", "curl#21671"}},
+      {0x080900, 6, {"CURLOPT_QUICK_EXIT", "curl#14280", "curl#15100", "curl#17636", "curl#21671"}},
+      {0x080a00,
+       9,
+       {"curl#14870", "curl#15201", "curl#15100", "curl#15185", "curl#15627", "curl#17636",
+        "curl#21671"}},
       {0x080c00, 4, {"CURLOPT_QUICK_EXIT", "curl#17636", "curl#21671"}},
       {0x081100, 3, {"CURLOPT_QUICK_EXIT", "curl#21671", "CVE-2026-9080"}},
       {0x081400, 3, {"curl#21547", "curl#21671", "CVE-2026-9080"}},

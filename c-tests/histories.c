@@ -890,6 +890,9 @@ static void set_limits(struct driver *d, dice *dd) {
   static const long limits[] = {0, 1, 2, 5};
   CURLM *multi = uvcurl_multi(d->uc);
   long all = limits[below(dd, 4)], host = limits[below(dd, 4)];
+  /* With one per host these use a bundle of connections that they have freed (curl#15185). */
+  if (host == 1 && curl_number() >= 0x080a00 && curl_number() < 0x080b00)
+    host = 2;
   note("driver %d may have %ld connections, %ld per host", (int)(d - h.drivers), all, host);
   CHECK_INT(curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, all), 0);
   CHECK_INT(curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, host), 0);

@@ -35,13 +35,18 @@ my $harness = TAP::Harness->new({
     return ['timeout', '-k', '5', $limit, split(' ', $wrap), $program, $case];
   },
 });
+my %reason;
+$harness->callback(made_parser => sub {
+  my ($parser, $job) = @_;
+  $parser->callback(test => sub { $reason{ $job->[1] } = $_[0]->explanation if $_[0]->has_skip });
+});
 my $all = $harness->runtests(@tests);
 # A test fails by its TAP, by TAP it did not finish, or by its exit status.
 my %failed = map { $_ => 1 } $all->failed, $all->parse_errors, $all->exit;
 my $failed = keys %failed;
 my $skipped = grep { !$failed{$_} } $all->skipped;
 my $passed = @tests - $failed - $skipped;
-print "skipped: $_\n" for $all->skipped;
+print "skipped: $_: $reason{$_}\n" for $all->skipped;
 print "FAILED: $_\n" for sort keys %failed;
 print "$passed passed, $failed failed, $skipped skipped\n";
 if (defined $result) {
