@@ -504,6 +504,64 @@ TEST(wrong_thread) {
   fixture_close(&f);
 }
 
+#define THREADS 8
+
+static struct race {
+  fixture *f;
+  CURL *easy;
+  int stop, rounds;
+} race;
+
+static void refused_over_and_over(void *unused) {
+  (void)unused;
+  while (!__atomic_load_n(&race.stop, __ATOMIC_RELAXED)) {
+    CHECK_INT(uvcurl_start(race.f->uc, race.easy, never_done, NULL), UVCURL_E_WRONG_THREAD);
+    CHECK_INT(uvcurl_cancel(race.f->uc, race.easy), UVCURL_E_WRONG_THREAD);
+    CHECK_INT(uvcurl_pause(race.f->uc, race.easy, CURLPAUSE_ALL), UVCURL_E_WRONG_THREAD);
+    uvcurl_close(race.f->uc, never_closed, NULL);
+    __atomic_add_fetch(&race.rounds, 1, __ATOMIC_RELAXED);
+  }
+}
+
+/* S48: what eight threads ask for while the loop's own starts, cancels and ends transfers is
+ * refused each time, and none of it is noticed there. */
+TEST(wrong_threads_at_once) {
+  fixture f;
+  uv_thread_t threads[THREADS];
+  transfer *t[20];
+  fixture_open(&f);
+  for (int i = 0; i < 20; i++)
+    t[i] = transfer_new(&f, i % 4 ? "/bytes/3000" : "/hold/10");
+  transfer *first = transfer_new(&f, "/bytes/10");
+  CHECK_INT(transfer_start(&f, first), 0);
+  fixture_run(&f);
+  race.f = &f;
+  race.easy = t[4]->easy;
+  for (int i = 0; i < THREADS; i++)
+    CHECK_INT(uv_thread_create(&threads[i], refused_over_and_over, NULL), 0);
+  for (int round = 0; round < 5 || __atomic_load_n(&race.rounds, __ATOMIC_RELAXED) < 1000;
+       round++) {
+    for (int i = 0; i < 20; i++)
+      CHECK_INT(transfer_start(&f, t[i]), 0);
+    while (t[1]->done < t[1]->started)
+      CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+    for (int i = 0; i < 20; i += 4)
+      CHECK_INT(transfer_cancel(&f, t[i]), 0);
+    fixture_run(&f);
+    for (int i = 0; i < 20; i++) {
+      CHECK_INT(t[i]->done, t[i]->started);
+      CHECK_INT(t[i]->status, i % 4 ? 0 : UV_ECANCELED);
+    }
+  }
+  __atomic_store_n(&race.stop, 1, __ATOMIC_RELAXED);
+  for (int i = 0; i < THREADS; i++)
+    CHECK_INT(uv_thread_join(&threads[i]), 0);
+  for (int i = 0; i < 20; i++)
+    transfer_free(t[i]);
+  transfer_free(first);
+  fixture_close(&f);
+}
+
 static void run_there(void *arg) {
   fixture_run(arg);
 }
@@ -1067,7 +1125,7 @@ TEST_MAIN(T(null_driver), T(null_arguments), T(new_writes_nothing_on_failure),
           T(start_in_another_driver), T(unknown_handle), T(unknown_in_its_own_report),
           T(second_cancel), T(pause_mask), T(options), T(loop_and_multi),
           T(closing_in_a_done_callback), T(closing_outside_the_loop), T(wrong_thread),
-          T(made_here_run_elsewhere), T(made_here_first_used_elsewhere),
+          T(wrong_threads_at_once), T(made_here_run_elsewhere), T(made_here_first_used_elsewhere),
           T(made_here_closed_elsewhere), T(texts_of_statuses), T(texts_of_numbers_nobody_knows),
           T(names_of_all_curl_codes), T(version), T(warning_about_libcurl), T(another_libuv),
           T(another_libcurl), T(libuv_too_old), T(libcurl_too_old), T(libcurl_just_new_enough),

@@ -243,6 +243,35 @@ TEST(refused_instead_of_100) {
   fixture_close(&f);
 }
 
+/* S38: with no body and no read callback libcurl reads standard input, and the loop waits for that.
+ * What keeps it from doing so: */
+TEST(post_without_a_body) {
+  fixture f;
+  int never[2], before = dup(STDIN_FILENO);
+  CHECK_INT(pipe(never), 0);
+  CHECK_INT(dup2(never[0], STDIN_FILENO), STDIN_FILENO);
+  fixture_open(&f);
+  for (int way = 0; way < 2; way++) {
+    transfer *t = transfer_new(&f, "/echo");
+    CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_POST, 1L), CURLE_OK);
+    if (way)
+      CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, ""), CURLE_OK);
+    else
+      CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE, 0L), CURLE_OK);
+    begin(&f, t);
+    fixture_run(&f);
+    CHECK_INT(t->status, 0);
+    CHECK_INT(t->code, 200);
+    CHECK_INT(t->received, 0);
+    transfer_free(t);
+  }
+  fixture_close(&f);
+  CHECK_INT(dup2(before, STDIN_FILENO), STDIN_FILENO);
+  close(before);
+  close(never[0]);
+  close(never[1]);
+}
+
 TEST(authentication) {
   fixture f;
   fixture_open(&f);
@@ -434,6 +463,6 @@ TEST(websocket_echo_tls) {
 TEST_MAIN(T(chunked), T(chunked_tls), T(until_eof), T(until_eof_tls), T(redirects),
           T(redirects_tls), T(redirect_to_another_address), T(too_many_redirects),
           T(name_outside_ascii), T(echo), T(echo_tls), T(expect_100_continue),
-          T(expect_100_that_does_not_come), T(refused_instead_of_100), T(authentication),
-          T(huge_header), T(http_proxy), T(file), T(websocket_upgrade), T(websocket_upgrade_tls),
-          T(websocket_echo), T(websocket_echo_tls))
+          T(expect_100_that_does_not_come), T(refused_instead_of_100), T(post_without_a_body),
+          T(authentication), T(huge_header), T(http_proxy), T(file), T(websocket_upgrade),
+          T(websocket_upgrade_tls), T(websocket_echo), T(websocket_echo_tls))

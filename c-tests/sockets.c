@@ -1,7 +1,9 @@
 /* libcurl's sockets on poll handles of the host's loop. Promise 7. */
 /* link: -Wl,--wrap=uv_poll_init_socket,--wrap=uv_poll_start,--wrap=curl_multi_setopt */
 /* link: -Wl,--wrap=curl_multi_assign,--wrap=sigaction,--wrap=getaddrinfo */
+/* link: -Wl,--wrap=curl_multi_socket_action,--wrap=curl_multi_socket_all */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <signal.h>
@@ -69,6 +71,21 @@ CURLMcode __wrap_curl_multi_assign(CURLM *multi, curl_socket_t fd, void *p) {
   test_fail(__FILE__, __LINE__, "curl_multi_assign was called");
 }
 
+/* S15: libcurl before 8.9.1 crashes without room for the number. */
+CURLMcode __real_curl_multi_socket_action(CURLM *multi, curl_socket_t fd, int bits, int *running);
+CURLMcode __wrap_curl_multi_socket_action(CURLM *multi, curl_socket_t fd, int bits, int *running);
+CURLMcode __wrap_curl_multi_socket_action(CURLM *multi, curl_socket_t fd, int bits, int *running) {
+  CHECK(running != NULL);
+  return __real_curl_multi_socket_action(multi, fd, bits, running);
+}
+
+CURLMcode __real_curl_multi_socket_all(CURLM *multi, int *running);
+CURLMcode __wrap_curl_multi_socket_all(CURLM *multi, int *running);
+CURLMcode __wrap_curl_multi_socket_all(CURLM *multi, int *running) {
+  CHECK(running != NULL);
+  return __real_curl_multi_socket_all(multi, running);
+}
+
 static unsigned sigactions;
 
 int __real_sigaction(int signum, const struct sigaction *act, struct sigaction *old);
@@ -105,6 +122,9 @@ static uv_poll_cb driver_poll;
 static unsigned error_every;
 /* The descriptor whose every event is an error. */
 static int error_fd = -1;
+/* The descriptor whose pending error is taken away before libcurl is told. */
+static int forgiven_fd = -1;
+static unsigned forgiven;
 /* What fails, with which status, at which call, for which descriptor from then on. */
 static enum kind failing;
 static int fail_status, fail_at, fail_fd = -1;
@@ -165,6 +185,13 @@ static void on_poll(uv_poll_t *poll, int status, int bits) {
   }
   if (status < 0)
     started[fd] = 0;
+  if (status < 0 && fd == forgiven_fd) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    CHECK_INT(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size), 0);
+    CHECK_INT(error, ECONNREFUSED);
+    forgiven++;
+  }
   driver_poll(poll, status, bits);
 }
 
@@ -511,6 +538,97 @@ TEST(errors_without_end) {
   transfer_free(t);
   transfer_free(good);
   close_loop(&f);
+}
+
+/* ---- a UDP socket, as QUIC has them (S14) ---- */
+
+static int udp_client = -1;
+
+static curl_socket_t open_udp(void *unused, curlsocktype purpose, struct curl_sockaddr *address) {
+  (void)unused, (void)purpose;
+  udp_client = socket(address->family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  return udp_client;
+}
+
+/* On any port of loopback if it is 0. */
+static int listen_on_udp(int *port) {
+  struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons((uint16_t)*port)};
+  socklen_t size = sizeof name;
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  CHECK_INT(bind(fd, (struct sockaddr *)&name, sizeof name), 0);
+  CHECK_INT(getsockname(fd, (struct sockaddr *)&name, &size), 0);
+  *port = ntohs(name.sin_port);
+  return fd;
+}
+
+/* HTTP in datagrams: the server is gone for a moment, and what is sent to it meanwhile comes back
+ * as an ICMP error, which the socket tells as POLLERR. If libcurl gets to see the error, the
+ * transfer ends by it; if not, as where QUIC tries again, the transfer goes on and the socket is
+ * watched. */
+static void refuse_a_datagram(bool forgive) {
+  static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
+  char url[60], request[2000], whole[sizeof answer + 10];
+  struct sockaddr_in client;
+  socklen_t size = sizeof client;
+  int port = 0, server = listen_on_udp(&port);
+  fixture f;
+  open_loop(&f, NULL);
+  CHECK_INT(uvcurl_set(f.uc, UVCURL_TICK_MS, 3600000), 0);
+  transfer *other = transfer_new(&f, "/hold/10");
+  begin(&f, other);
+  while (server_count(f.server, SERVER_HELD) == 0)
+    CHECK(uv_run(&f.loop, UV_RUN_NOWAIT) != 0);
+  snprintf(url, sizeof url, "http://127.0.0.1:%d/", port);
+  transfer *t = transfer_new_url(&f, url);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_OPENSOCKETFUNCTION, open_udp), CURLE_OK);
+  begin(&f, t);
+  while (recvfrom(server, request, sizeof request, MSG_DONTWAIT, (struct sockaddr *)&client,
+                  &size) < 0)
+    CHECK(uv_run(&f.loop, UV_RUN_NOWAIT) != 0);
+  /* What the socket tells from here on is the error. */
+  for (int i = 0; i < 3; i++)
+    uv_run(&f.loop, UV_RUN_NOWAIT);
+  CHECK_INT(t->done, 0);
+  masks_checked = true;
+  close(server);
+  forgiven_fd = forgive ? udp_client : -1;
+  CHECK_INT(send(udp_client, "x", 1, 0), 1);
+  if (forgive) {
+    while (forgiven == 0)
+      CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+    CHECK_INT(t->done, 0);
+    server = listen_on_udp(&port);
+    memcpy(whole, answer, sizeof answer - 1);
+    server_fill(whole + sizeof answer - 1, 0, 10);
+    CHECK_INT(sendto(server, whole, sizeof answer + 9, 0, (struct sockaddr *)&client, size),
+              sizeof answer + 9);
+  }
+  while (t->done == 0)
+    CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+  if (forgive) {
+    close(server);
+    CHECK_INT(t->status, 0);
+    CHECK_INT(t->received, 10);
+    CHECK(t->content_ok);
+  } else {
+    CHECK_INT(t->status, CURLE_RECV_ERROR);
+  }
+  CHECK_INT(other->done, 0);
+  server_release(f.server);
+  fixture_run(&f);
+  CHECK_INT(other->status, 0);
+  transfer_free(t);
+  transfer_free(other);
+  close_loop(&f);
+}
+
+TEST(icmp_error_on_a_udp_socket) {
+  refuse_a_datagram(false);
+}
+
+TEST(icmp_error_that_passes) {
+  refuse_a_datagram(true);
 }
 
 /* ---- what libuv refuses (S21, promise 7) ---- */
@@ -1214,13 +1332,14 @@ TEST(certificates) {
 
 TEST_MAIN(T(mask_changes), T(odd_announcements), T(masks_are_libcurls), T(reset_in_the_body),
           T(reset_without_an_answer), T(reset_by_the_port), T(refused), T(short_body), T(garbage),
-          T(closed_at_once), T(polling_goes_on_after_an_error), T(errors_without_end),
-          T(poll_init_fails_for_one), T(poll_start_fails_for_one), T(poll_fails_once),
-          T(wakeup_that_cannot_be_watched), T(wakeup_that_cannot_be_started),
-          T(second_address_takes_the_descriptor), T(host_takes_the_descriptor_in_close),
-          T(host_takes_the_descriptor_when_done), T(close_without_remove), T(descriptor_zero),
-          T(descriptor_above_two_thousand), T(out_of_descriptors),
-          T(idle_connections_are_closed_by_the_peer), T(network_change_drops_idle_connections),
-          T(paused_tls_transfer_does_not_spin), T(finished_lookups_do_not_spin),
-          T(closing_connections_do_not_spin), T(first_of_two_ready_cancels_the_second),
-          T(reset_during_an_upload_raises_no_signal), T(certificates))
+          T(closed_at_once), T(polling_goes_on_after_an_error), T(icmp_error_on_a_udp_socket),
+          T(icmp_error_that_passes), T(errors_without_end), T(poll_init_fails_for_one),
+          T(poll_start_fails_for_one), T(poll_fails_once), T(wakeup_that_cannot_be_watched),
+          T(wakeup_that_cannot_be_started), T(second_address_takes_the_descriptor),
+          T(host_takes_the_descriptor_in_close), T(host_takes_the_descriptor_when_done),
+          T(close_without_remove), T(descriptor_zero), T(descriptor_above_two_thousand),
+          T(out_of_descriptors), T(idle_connections_are_closed_by_the_peer),
+          T(network_change_drops_idle_connections), T(paused_tls_transfer_does_not_spin),
+          T(finished_lookups_do_not_spin), T(closing_connections_do_not_spin),
+          T(first_of_two_ready_cancels_the_second), T(reset_during_an_upload_raises_no_signal),
+          T(certificates))
