@@ -141,8 +141,10 @@ fn the_loop_is_held_by_transfers_alone() {
     assert!(!world(|w| w.held));
     let easy = t.start(1);
     assert!(world(|w| w.held), "before the first turn");
+    assert!(t.driver.is_referenced());
     t.driver.set_referenced(false);
     assert!(!world(|w| w.held));
+    assert!(!t.driver.is_referenced());
     t.driver.set_referenced(true);
     assert!(world(|w| w.held));
     t.play(move |_| world(|w| w.finish(easy, 0)));
@@ -375,6 +377,7 @@ fn a_connection_that_may_be_somebody_elses_is_let_go_at_once() {
     // Redirected from somebody's connection to one of its own.
     t.driver.set_untouched(false).unwrap();
     let three = t.running(3, 7);
+    assert_eq!(t.driver.set_untouched(true), Err(error::EBUSY));
     world(|w| w.connects.insert(three, 1));
     t.play(move |driver| {
         driver.socket_wanted(three, 7, Events::NONE);
@@ -663,6 +666,7 @@ fn what_fails_below_a_call_of_the_hosts_own_is_seen_to_in_the_next_turn() {
     // The host's curl_easy_pause() makes libcurl announce a socket, and libuv does not take it.
     let t = Test::new();
     let one = t.running(1, 5);
+    assert!(!turn(&t.driver), "inside libcurl it is seen to at once");
     world(|w| {
         w.poll_init_error.insert(6, error::ENOMEM);
         w.set_inside(true);
@@ -1091,6 +1095,22 @@ fn timeouts_behind_a_connection_limit_are_served() {
     poll_ready(&t.driver, 5);
     poll_ready(&t.driver, 5);
     assert_eq!(world(|w| w.count(&Call::Act(Action::Everything))), 3);
+}
+
+#[test]
+fn calls_before_the_deadline_and_for_everything_lose_no_timeout() {
+    let t = Test::new();
+    t.running(1, 5);
+    t.play(|driver| driver.timer_wanted(500));
+    poll_ready(&t.driver, 5);
+    world(|w| w.pending = 1);
+    for (ms, everything) in [(100, 0), (496, 1), (501, 2)] {
+        world(|w| w.now_ns = ms * 1_000_000);
+        poll_ready(&t.driver, 5);
+        let count = world(|w| w.count(&Call::Act(Action::Everything)));
+        assert_eq!(count, everything, "{ms}");
+        assert!(!t.driver.pending.is_suspect(), "{ms}");
+    }
 }
 
 #[test]
@@ -1645,6 +1665,7 @@ fn a_limit_of_connections_that_libcurl_refuses_is_told_later() {
 #[test]
 fn a_driver_is_handed_over_until_it_is_settled() {
     let t = Test::new();
+    assert_eq!(t.driver.me(), &*t.driver as *const Driver);
     assert!(t.driver.is_marked());
     assert!(t.driver.is_on(1) && !t.driver.is_on(2));
     assert!(!t.driver.settle_on(1, false));
@@ -1655,4 +1676,86 @@ fn a_driver_is_handed_over_until_it_is_settled() {
     assert!(t.driver.is_on(3) && t.driver.is_settled());
     assert!(!t.driver.settle_on(3, false));
     assert!(t.driver.is_settled());
+}
+
+#[test]
+fn in_a_loop_that_a_callback_runs_no_handle_is_left_over() {
+    // The outer loop may poll next, without its idle handles.
+    for (frames, closes) in [(1, 0), (2, 1)] {
+        let t = Test::new();
+        let one = connected(&t, 1, 5);
+        t.driver.frames().set(frames);
+        t.play(move |driver| {
+            driver.socket_closing(5);
+            assert_eq!(world(|w| w.count(&Call::PollClose(5))), closes);
+            world(|w| {
+                w.close_socket(5);
+                w.finish(one, 0);
+            });
+        });
+        poll_ready(&t.driver, 5);
+        t.driver.frames().set(0);
+        turn(&t.driver);
+        assert_eq!(world(|w| w.count(&Call::PollClose(5))), 1);
+    }
+}
+
+#[test]
+fn a_start_that_can_neither_be_made_nor_noted_fails() {
+    // libcurl is on the stack below a call of the host's own, and there is no memory to do it later.
+    let t = Test::new();
+    let one = t.running(1, 5);
+    finish(&t, one, 5);
+    world(|w| w.set_inside(true));
+    let done = t.done();
+    let started = without_memory(|| t.driver.start(easy(2), done));
+    world(|w| {
+        w.violations.clear();
+        w.set_inside(false);
+    });
+    assert_eq!(started, Err(error::ENOMEM));
+    assert_eq!(t.driver.active(), 0);
+}
+
+#[test]
+fn what_a_cancel_brings_about_is_done_with_it() {
+    // Progress callbacks that run while libcurl lets go of a transfer: a request that is carried out asks for another,
+    let t = Test::new();
+    let (_, two, three) = (t.running(1, 5), t.running(2, 6), t.running(3, 7));
+    let cancel = |w: &mut World, easy| {
+        w.remove_plays
+            .push_back(Box::new(move |driver| driver.cancel(easy).unwrap()));
+    };
+    world(|w| cancel(w, three));
+    t.play(move |driver| driver.cancel(two).unwrap());
+    poll_ready(&t.driver, 5);
+    let canceled = error::ECANCELED;
+    assert_eq!(t.reports(), [(two, canceled), (three, canceled)]);
+
+    // so does the end of one, where a socket has been announced,
+    let (four, five) = (t.running(4, 8), t.running(5, 9));
+    t.play(|driver| driver.timer_wanted(100));
+    poll_ready(&t.driver, 5);
+    world(|w| {
+        w.now_ns += 101_000_000;
+        cancel(w, five);
+    });
+    t.play(move |driver| {
+        driver.socket_wanted(five, 10, Events::IN);
+        world(|w| w.finish(four, 0));
+    });
+    let timer = world(|w| *w.timers.iter().find(|(_, ms)| **ms == Some(101)).unwrap().0);
+    t.driver.timer_due(timer);
+    assert_eq!(t.reports()[2..], [(four, 0), (five, canceled)]);
+
+    // and the end of one whose socket cannot be watched ends another.
+    let (six, seven) = (t.start(6), t.running(7, 12));
+    world(|w| {
+        w.poll_init_error.insert(11, error::ENOMEM);
+        w.remove_plays
+            .push_back(Box::new(move |_| world(|w| w.finish(seven, 0))));
+    });
+    t.play(move |driver| driver.socket_wanted(six, 11, Events::IN));
+    poll_ready(&t.driver, 5);
+    assert_eq!(t.reports()[4..], [(six, error::ENOMEM), (seven, 0)]);
 }

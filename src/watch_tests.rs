@@ -1,10 +1,10 @@
 //! Silence over the fake libraries: ticks, looks, stalls and what is said of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::error;
-use crate::sys::fake::{poll_ready, turn, world, Call};
+use crate::sys::fake::{poll_ready, poll_ready_among_others, polled, turn, world, Call};
 use crate::sys::{Action, Easy, Events, LogFn, Progress, Queues, Socket};
 use crate::tests::{connected, easy, finish, Test};
 
@@ -170,15 +170,15 @@ fn so_many_transfers_that_a_call_would_block_are_not_run() {
 #[test]
 fn nothing_is_run_where_libcurl_would_serve_the_paused() {
     // 8.9 to 8.14, lib/transfer.c.
-    for (libcurl, wanted) in [(0x080900, 0), (0x080f00, 3)] {
+    for (libcurl, mask, wanted) in [(0x080900, 1, 0), (0x080900, 0, 3), (0x080f00, 1, 3)] {
         let t = Test::on(libcurl);
         let one = without_socket(&t, 1, 5);
-        t.driver.pause(one, 1).unwrap();
+        t.driver.pause(one, mask).unwrap();
         t.pass(1_000);
         for _ in 0..3 {
             t.pass(1_000);
         }
-        assert_eq!(everything(), wanted, "{libcurl:x}");
+        assert_eq!(everything(), wanted, "{libcurl:x}, {mask}");
     }
 }
 
@@ -444,7 +444,13 @@ fn the_log_may_close_the_driver() {
 #[test]
 fn counts_add_up() {
     let t = Test::new();
+    let turns = || {
+        let counters = &t.driver.counters;
+        (counters.turns.get(), counters.idle_turns.get())
+    };
+    assert_eq!(turns(), (1, 1));
     let (one, two) = (t.running(1, 5), t.running(2, 6));
+    assert_eq!(turns(), (3, 1));
     let three = t.start(3);
     t.play(move |_| world(|w| w.finish(one, 0)));
     poll_ready(&t.driver, 5);
@@ -520,6 +526,13 @@ fn a_description_names_every_transfer_and_what_it_waits_for() {
         lines[3]
     );
     assert!(lines[4].ends_with("to be reported"), "{}", lines[4]);
+    let dumped = Lines::default();
+    let heard = Rc::clone(&dumped);
+    let log = LogFn(Rc::new(move |_, line| {
+        heard.borrow_mut().push(line.to_owned())
+    }));
+    t.driver.dump(&log).unwrap();
+    assert_eq!(*dumped.borrow(), lines);
     // Inside libcurl too: the fake notes any call that libcurl forbids.
     t.play(|driver| assert!(driver.describe().is_some()));
     poll_ready(&t.driver, 5);
@@ -535,6 +548,25 @@ fn without_transfers_nothing_is_looked_at() {
     t.play(move |_| world(|w| w.finish(one, 0)));
     poll_ready(&t.driver, 5);
     assert_eq!(look_timer(), None);
+    t.start(2);
+    t.driver.cancel(easy(2)).unwrap();
+    turn(&t.driver);
+    assert_eq!(look_timer(), None);
+    // Whether or not the driver holds the loop.
+    t.driver.set_referenced(false);
+    t.start(3);
+    assert_eq!(look_timer(), Some(1_000));
+}
+
+#[test]
+fn reports_do_not_put_looks_off() {
+    let t = Test::new();
+    t.running(1, 5);
+    world(|w| w.calls.clear());
+    let two = t.start(2);
+    t.driver.cancel(two).unwrap();
+    turn(&t.driver);
+    assert_eq!(world(|w| w.count(&Call::TimerStart(1_000))), 0);
 }
 
 #[test]
@@ -711,4 +743,115 @@ fn sockets_are_counted_as_watched_unwatched_or_idle() {
         lines[3],
         "  of no transfer: socket 7 (read, not watched, silent for 0.0 s)"
     );
+}
+
+#[test]
+fn each_transfer_has_its_share_of_a_call_for_everything() {
+    // Up to 5 ms in all it may take, and so it is made each second.
+    for (count, took_ns) in [(1, 5_000_000), (3, 3_000_000)] {
+        let t = Test::new();
+        for number in 1..=count {
+            without_socket(&t, number, 5);
+        }
+        world(|w| w.everything_ns = took_ns);
+        for _ in 0..6 {
+            t.pass(1_000);
+        }
+        assert_eq!(everything(), 5, "{count}");
+    }
+}
+
+#[test]
+fn a_tick_may_come_a_tenth_early() {
+    let t = Test::new();
+    without_socket(&t, 1, 5);
+    t.pass(1_000);
+    t.pass(900);
+    assert_eq!(everything(), 1);
+    t.pass(899);
+    assert_eq!(everything(), 1);
+}
+
+#[test]
+fn after_looks_that_took_long_the_rest_waits_longer() {
+    let t = Test::new();
+    for number in 1..=100 {
+        t.running(number, number as Socket + 10);
+    }
+    t.play(|_| world(|w| w.now_ns += 2_500_000));
+    t.pass(1_000);
+    assert_eq!(world(|w| w.timers[&w.look_timer()]), Some(90));
+}
+
+#[test]
+fn what_a_look_finds_on_a_ready_socket_is_no_stall() {
+    // The loop would have told of it.
+    let t = Test::on(0x080e01);
+    let one = t.running(1, 5);
+    world(|w| {
+        w.received.insert(5, 700);
+        w.always_ready.insert(5);
+    });
+    t.play(move |_| {
+        world(|w| w.moved.insert(one, 10));
+    });
+    t.pass(1_000);
+    assert_eq!((looks(5), t.driver.counters.stalls.get()), (1, 0));
+}
+
+#[test]
+fn lines_beyond_sixty_four_are_counted_and_not_kept() {
+    let t = Test::new();
+    let heard = Rc::new(Cell::new(0));
+    let count = Rc::clone(&heard);
+    let log = LogFn(Rc::new(move |driver, _| {
+        count.set(count.get() + 1);
+        if count.get() == 1 {
+            // The host runs the loop in its log callback, while 63 lines wait and 64 more come.
+            driver.timer_due(world(|w| w.look_timer()));
+        }
+    }));
+    t.driver.set_log(Some(log)).unwrap();
+    lose(&t, 1, 128);
+    t.pass(1_000);
+    t.pass(30);
+    t.pass(30);
+    assert_eq!(heard.get(), 0);
+    t.pass(1_000);
+    let counters = &t.driver.counters;
+    assert_eq!(counters.stalls.get(), 128);
+    assert_eq!((heard.get(), counters.unsaid.get()), (65, 63));
+}
+
+#[test]
+fn a_line_that_comes_up_in_the_log_callback_is_told_next() {
+    let t = Test::on(0x081600);
+    let lines = Lines::default();
+    let heard = Rc::clone(&lines);
+    let log = LogFn(Rc::new(move |driver, line| {
+        heard.borrow_mut().push(line.to_owned());
+        // The host runs the loop, which has come as far as the sockets.
+        poll_ready_among_others(driver, 6);
+    }));
+    t.driver.set_log(Some(log)).unwrap();
+    let stuck = Queues {
+        unread: 7,
+        unsent: 0,
+    };
+    for (number, socket) in [(1, 5), (2, 6)] {
+        t.running(number, socket);
+        world(|w| {
+            w.always_ready.insert(socket);
+            w.queues.insert(socket, stuck);
+        });
+        // One event less than it takes.
+        for _ in 0..126 {
+            poll_ready(&t.driver, socket);
+        }
+    }
+    assert_eq!(lines.borrow().len(), 0);
+    poll_ready(&t.driver, 5);
+    assert_eq!(lines.borrow().len(), 1);
+    polled(&t.driver);
+    assert_eq!(lines.borrow().len(), 2);
 }
