@@ -711,7 +711,7 @@ TEST(warning_about_libcurl) {
        9,
        {"curl#14870", "curl#15201", "curl#15100", "curl#15185", "curl#15627", "curl#17636",
         "curl#21671"}},
-      {0x080c00, 4, {"CURLOPT_QUICK_EXIT", "curl#17636", "curl#21671"}},
+      {0x080c00, 5, {"CURLOPT_QUICK_EXIT", "curl#16236", "curl#17636", "curl#21671"}},
       {0x081100, 3, {"CURLOPT_QUICK_EXIT", "curl#21671", "CVE-2026-9080"}},
       {0x081400, 3, {"curl#21547", "curl#21671", "CVE-2026-9080"}},
       {0x081500, 1, {"curl#22282"}},

@@ -46,6 +46,7 @@ mod stats;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod text;
 mod timer;
 mod transfer;
 mod watch;

@@ -3,6 +3,8 @@
 //! The version that counts is that of the libcurl which runs, from `curl_version_info`, not that of the headers. The
 //! driver asks here wherever what it does depends on the version, and `uvcurl_libcurl_warning` tells the host the rest.
 
+use std::fmt;
+
 /// A bug that the driver works around only where it exists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Bug {
@@ -127,6 +129,9 @@ static KNOWN: &[Quirk] = &[
     quirk(0x08_0b_01, 0x08_0c_00, None, "CVE-2025-0665, curl#15725",
         "the descriptor of a name lookup is closed twice, which may close another one of the program's",
         "uvcurl cannot prevent it; use another version"),
+    quirk(0x08_0c_00, 0x08_0c_01, None, "curl#16236",
+        "an easy handle that was used on a multi handle which is gone uses its freed TLS sessions on the next one",
+        "uvcurl cannot prevent it; use a new easy handle for each driver"),
     quirk(0x08_0e_00, 0x08_0e_01, None, "curl#17473",
         "more than about 400 transfers at a time are refused for want of memory",
         "uvcurl_start() then gives UV_ENOMEM"),
@@ -190,16 +195,22 @@ pub(crate) fn has(libcurl: u32, bug: Bug) -> bool {
 }
 
 /// What is to be said of a symptom, once it is seen: which bug that is.
-pub(crate) fn blame(libcurl: u32, symptom: Symptom) -> String {
-    let (major, minor, patch) = (libcurl >> 16, libcurl >> 8 & 0xff, libcurl & 0xff);
-    let bug = known(libcurl).find(|quirk| LOOKS_LIKE.contains(&(symptom, quirk.report)));
-    match bug {
-        Some(quirk) => format!(
-            "libcurl {major}.{minor}.{patch} has that bug: {} ({})",
-            quirk.what, quirk.report
-        ),
-        None => {
-            format!("no such bug of libcurl {major}.{minor}.{patch} is known, please report it")
+pub(crate) struct Blame(pub(crate) u32, pub(crate) Symptom);
+
+impl fmt::Display for Blame {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Blame(libcurl, symptom) = *self;
+        let (major, minor, patch) = (libcurl >> 16, libcurl >> 8 & 0xff, libcurl & 0xff);
+        match known(libcurl).find(|quirk| LOOKS_LIKE.contains(&(symptom, quirk.report))) {
+            Some(quirk) => write!(
+                to,
+                "libcurl {major}.{minor}.{patch} has that bug: {} ({})",
+                quirk.what, quirk.report
+            ),
+            None => write!(
+                to,
+                "no such bug of libcurl {major}.{minor}.{patch} is known, please report it"
+            ),
         }
     }
 }
@@ -247,6 +258,7 @@ mod tests {
             ("curl#15185", &[(8, 10, 0), (8, 10, 1)], &[(8, 9, 1), (8, 11, 0)]),
             ("curl#15627", &[(8, 10, 0), (8, 10, 1), (8, 11, 0)], &[(8, 9, 1), (8, 11, 1)]),
             ("CVE-2025-0665, curl#15725", &[(8, 11, 1)], &[(8, 11, 0), (8, 12, 0)]),
+            ("curl#16236", &[(8, 12, 0)], &[(8, 11, 1), (8, 12, 1)]),
             ("curl#17473", &[(8, 14, 0)], &[(8, 13, 0), (8, 14, 1)]),
             ("lib/transfer.c, Curl_sendrecv()", &[(8, 9, 0), (8, 14, 1)], &[(8, 8, 0), (8, 15, 0)]),
             ("curl#17636", &[(7, 84, 0), (8, 14, 1)], &[(8, 15, 0)]),

@@ -1,11 +1,12 @@
 //! What the driver has done and what it has in hand, in numbers for a monitoring page and in lines for a person.
 
 use std::cell::Cell;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::driver::Driver;
 use crate::error;
 use crate::sys::{self, now_ns, Events, Progress};
+use crate::text::Text;
 use crate::transfer::{Item, State};
 
 /// How often things have happened since the driver was made.
@@ -60,7 +61,19 @@ pub(crate) struct Snapshot {
 }
 
 /// Scheme, host and port of a URL, and nothing that could be a secret.
-pub(crate) fn origin(url: &str) -> String {
+pub(crate) struct Origin<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, host) = origin(self.0);
+        if let Some(scheme) = scheme {
+            write!(to, "{scheme}://")?;
+        }
+        to.write_str(host)
+    }
+}
+
+fn origin(url: &str) -> (Option<&str>, &str) {
     let (scheme, rest) = match url.split_once(":/") {
         Some((scheme, rest)) if !scheme.is_empty() && scheme.chars().all(is_scheme) => {
             (Some(scheme), rest.trim_start_matches('/'))
@@ -70,11 +83,7 @@ pub(crate) fn origin(url: &str) -> String {
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or("");
     let host = authority.rsplit('@').next().unwrap_or("");
     // Where it is none, it may be half of a password.
-    let host = if is_host(host) { host } else { "?" };
-    match scheme {
-        Some(scheme) => format!("{scheme}://{host}"),
-        None => host.to_owned(),
-    }
+    (scheme, if is_host(host) { host } else { "?" })
 }
 
 fn is_scheme(c: char) -> bool {
@@ -101,12 +110,17 @@ fn is_host(text: &str) -> bool {
 }
 
 /// "0.3 s", "12 s", "5 min", "3 h".
-pub(crate) fn seconds(ms: u64) -> String {
-    match ms {
-        0..=9_999 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        10_000..=599_999 => format!("{} s", ms / 1000),
-        600_000..=35_999_999 => format!("{} min", ms / 60_000),
-        _ => format!("{} h", ms / 3_600_000),
+pub(crate) struct Seconds(pub(crate) u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0;
+        match ms {
+            0..=9_999 => write!(to, "{}.{} s", ms / 1000, ms % 1000 / 100),
+            10_000..=599_999 => write!(to, "{} s", ms / 1000),
+            600_000..=35_999_999 => write!(to, "{} min", ms / 60_000),
+            _ => write!(to, "{} h", ms / 3_600_000),
+        }
     }
 }
 
@@ -167,7 +181,29 @@ impl Driver {
         let counts = self.snapshot();
         let mut lines = Vec::new();
         lines.try_reserve(entries.len() + 3).ok()?;
-        lines.push(format!(
+        let mut line = Text::default();
+        self.write_totals(&mut line, &counts).ok()?;
+        lines.push(line.into_string());
+        let mut line = Text::default();
+        self.write_handles(&mut line, &counts).ok()?;
+        lines.push(line.into_string());
+        for entry in &entries {
+            let mut line = Text::default();
+            self.write_transfer(&mut line, entry, now_ms).ok()?;
+            lines.push(line.into_string());
+        }
+        let own = self.sockets_of(0, now_ms)?;
+        if !own.is_empty() {
+            let mut line = Text::default();
+            write!(line, "  of no transfer:{}", own.as_str()).ok()?;
+            lines.push(line.into_string());
+        }
+        Some(lines)
+    }
+
+    fn write_totals(&self, to: &mut Text, counts: &Snapshot) -> fmt::Result {
+        write!(
+            to,
             "uvcurl {}: {} in flight ({} with libcurl, {} paused by call), {} started, {} succeeded, {} failed, {} cancelled",
             env!("CARGO_PKG_VERSION"),
             counts.in_flight,
@@ -177,30 +213,11 @@ impl Driver {
             self.counters.succeeded.get(),
             self.counters.failed.get(),
             self.counters.cancelled.get(),
-        ));
-        lines.push(format!(
-            "  libcurl's timer: {}; sockets: {} watched, {} not watchable, {} idle; {} turns ({} idle), {} stalls, {} spins",
-            self.describe_deadline(),
-            counts.sockets_watched,
-            counts.sockets_unwatched,
-            counts.sockets_idle,
-            self.counters.turns.get(),
-            self.counters.idle_turns.get(),
-            self.counters.stalls.get(),
-            self.counters.spins.get(),
-        ));
-        for entry in &entries {
-            lines.push(self.describe_transfer(entry, now_ms));
-        }
-        let mut own = self.describe_sockets(0, now_ms);
-        if !own.is_empty() {
-            own.insert_str(0, "  of no transfer:");
-            lines.push(own);
-        }
-        Some(lines)
+        )
     }
 
-    fn describe_deadline(&self) -> String {
+    fn write_handles(&self, to: &mut Text, counts: &Snapshot) -> fmt::Result {
+        write!(to, "  libcurl's timer: ")?;
         let now = now_ns();
         match self.handles(|h| {
             (
@@ -209,51 +226,62 @@ impl Driver {
                 h.deadline.is_unknown(),
             )
         }) {
-            Some((true, _, true)) => "due now".to_owned(),
-            Some((true, Some(due), _)) if due > now => {
-                format!("due in {}", seconds((due - now) / 1_000_000))
+            Some((true, Some(due), false)) if due > now => {
+                write!(to, "due in {}", Seconds((due - now) / 1_000_000))
             }
-            Some((true, ..)) => "due now".to_owned(),
-            _ => "none".to_owned(),
-        }
+            Some((true, ..)) => to.write_str("due now"),
+            _ => to.write_str("none"),
+        }?;
+        write!(
+            to,
+            "; sockets: {} watched, {} not watchable, {} idle; {} turns ({} idle), {} stalls, {} spins",
+            counts.sockets_watched,
+            counts.sockets_unwatched,
+            counts.sockets_idle,
+            self.counters.turns.get(),
+            self.counters.idle_turns.get(),
+            self.counters.stalls.get(),
+            self.counters.spins.get(),
+        )
     }
 
-    fn describe_transfer(&self, entry: &Item, now_ms: u64) -> String {
+    fn write_transfer(&self, to: &mut Text, entry: &Item, now_ms: u64) -> fmt::Result {
         let progress = sys::progress(entry.easy);
-        let sockets = self.describe_sockets(entry.order, now_ms);
-        let mut line = format!(
-            "  #{} {}, {}: ",
-            entry.order,
-            match origin(&progress.url) {
-                url if url.is_empty() => "URL not looked at yet".to_owned(),
-                url => url,
-            },
-            seconds(now_ms.saturating_sub(entry.since_ms)),
-        );
-        // Writing to a String does not fail.
-        let _ = match entry.state {
-            State::Queued => write!(line, "queued until libcurl has returned"),
+        write!(to, "  #{} ", entry.order)?;
+        if progress.url.is_empty() {
+            to.write_str("URL not looked at yet")?;
+        } else {
+            write!(to, "{}", Origin(&progress.url))?;
+        }
+        let age = Seconds(now_ms.saturating_sub(entry.since_ms));
+        write!(to, ", {age}: ")?;
+        match entry.state {
+            State::Queued => to.write_str("queued until libcurl has returned"),
             State::Ending { status, .. } => {
-                write!(line, "ending with {status}, libcurl is to let go")
+                write!(to, "ending with {status}, libcurl is to let go")
             }
-            State::Ended(status) => write!(line, "ended with {status}, to be reported"),
-            State::Running => write!(
-                line,
-                "{}{}, {} bytes in, {} out; waits for{}",
-                phase(&progress),
-                if entry.paused { ", paused by call" } else { "" },
-                progress.downloaded,
-                progress.uploaded,
-                self.waits_for(entry, &progress, sockets),
-            ),
-        };
-        line
+            State::Ended(status) => write!(to, "ended with {status}, to be reported"),
+            State::Running => {
+                let sockets = self.sockets_of(entry.order, now_ms).ok_or(fmt::Error)?;
+                write!(
+                    to,
+                    "{}{}, {} bytes in, {} out; waits for{}",
+                    phase(&progress),
+                    if entry.paused { ", paused by call" } else { "" },
+                    progress.downloaded,
+                    progress.uploaded,
+                    if sockets.is_empty() {
+                        self.reason(entry, &progress)
+                    } else {
+                        sockets.as_str()
+                    },
+                )
+            }
+        }
     }
 
-    fn waits_for(&self, entry: &Item, progress: &Progress, sockets: String) -> String {
-        if !sockets.is_empty() {
-            return sockets;
-        }
+    /// What a transfer without a socket waits for.
+    fn reason(&self, entry: &Item, progress: &Progress) -> &'static str {
         let timer = self.handles(|h| h.deadline.is_set()) == Some(true);
         match (entry.paused, progress.looked_up, timer) {
             (true, ..) => " the host, to resume it",
@@ -261,31 +289,32 @@ impl Driver {
             (.., true) => " libcurl's timer, another stream's socket, or the host, if a callback has paused it",
             (.., false) => " another stream's socket, or the host, if a callback has paused it",
         }
-        .to_owned()
     }
 
-    fn describe_sockets(&self, order: u64, now_ms: u64) -> String {
-        let mut text = String::new();
+    /// `None`: no memory.
+    fn sockets_of(&self, order: u64, now_ms: u64) -> Option<Text> {
+        let mut text = Text::default();
         let transfers = self.transfers.borrow();
         for (easy, started, socket, events, watched, silent) in self.sockets.borrow().list(now_ms) {
             if transfers.order(easy, started) == order {
-                let _ = write!(
+                let comma = if text.is_empty() { "" } else { "," };
+                write!(
                     text,
-                    "{} socket {socket} ({}{}, silent for {})",
-                    if text.is_empty() { "" } else { "," },
+                    "{comma} socket {socket} ({}{}, silent for {})",
                     masks(events),
                     if watched { "" } else { ", not watched" },
-                    seconds(silent),
-                );
+                    Seconds(silent),
+                )
+                .ok()?;
             }
         }
-        text
+        Some(text)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{origin, seconds};
+    use super::{Origin, Seconds};
 
     #[test]
     fn a_url_gives_no_secret_away() {
@@ -309,7 +338,7 @@ mod tests {
             ("http://ho\nst/", "http://?"),
             ("", ""),
         ] {
-            assert_eq!(origin(url), wanted, "{url}");
+            assert_eq!(Origin(url).to_string(), wanted, "{url}");
         }
     }
 
@@ -322,7 +351,7 @@ mod tests {
             (600_000, "10 min"),
             (36_000_000, "10 h"),
         ] {
-            assert_eq!(seconds(ms), wanted);
+            assert_eq!(Seconds(ms).to_string(), wanted);
         }
     }
 }

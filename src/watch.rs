@@ -8,16 +8,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt::{self, Write as _};
 
 use libc::c_int;
 
 use crate::driver::{Driver, Phase};
 use crate::error;
 use crate::pending;
-use crate::quirks::{self, Symptom};
+use crate::quirks::{Blame, Symptom};
 use crate::socket::{Close, Silent, Spin, LEAST_GAP_MS, LOOK_BROKEN_MS, SLOW_MS};
-use crate::stats;
+use crate::stats::{Origin, Seconds};
 use crate::sys::{self, now_ns, Action, Easy, Events, LogFn, Socket};
+use crate::text::Text;
 
 /// How often silent transfers are looked at, unless the host says otherwise.
 pub(crate) const TICK_MS: u64 = 1_000;
@@ -225,10 +227,11 @@ impl Driver {
         let order = self.transfers.borrow().order(easy, started);
         if order != 0 && sys::moved(easy) > before.moved && sys::received(socket) == before.received
         {
-            self.stalled(Symptom::Unread, easy, order, |line| {
-                line + &format!(
+            self.stalled(Symptom::Unread, easy, order, |to| {
+                write!(
+                    to,
                     "had data waiting inside libcurl while its socket {socket} was silent for {}; looked at it",
-                    stats::seconds(silent.ms)
+                    Seconds(silent.ms)
                 )
             });
         }
@@ -259,8 +262,9 @@ impl Driver {
             .is_deaf(self.uv(), silent.socket, ready)
         {
             self.counters.add(&self.counters.stalls);
-            self.say(|| {
-                format!(
+            self.say(|to| {
+                write!(
+                    to,
                     "uvcurl: socket {} is ready and the loop does not say so: something in this program has taken the number \
                      off the loop's epoll set; watched it anew",
                     silent.socket
@@ -320,8 +324,10 @@ impl Driver {
         self.watch.took(count, from, now_ns());
         self.sockets.borrow_mut().looked(now_ms);
         for (easy, order) in suspects {
-            self.stalled(Symptom::Forgotten, easy, order, |line| {
-                line + "had neither socket nor timer while it was connecting; looked at all transfers"
+            self.stalled(Symptom::Forgotten, easy, order, |to| {
+                to.write_str(
+                    "had neither socket nor timer while it was connecting; looked at all transfers",
+                )
             });
         }
     }
@@ -343,18 +349,17 @@ impl Driver {
         symptom: Symptom,
         easy: Easy,
         order: u64,
-        what: impl FnOnce(String) -> String,
+        what: impl FnOnce(&mut Text) -> fmt::Result,
     ) {
         if !self.transfers.borrow_mut().tell_stall(easy, order) {
             return;
         }
         self.counters.add(&self.counters.stalls);
-        self.say(|| {
-            let line = what(format!(
-                "uvcurl: transfer {order} ({}) ",
-                stats::origin(&sys::progress(easy).url)
-            ));
-            format!("{line}; {}", quirks::blame(sys::libcurl(), symptom))
+        self.say(|to| {
+            let url = sys::progress(easy).url;
+            write!(to, "uvcurl: transfer {order} ({}) ", Origin(&url))?;
+            what(to)?;
+            write!(to, "; {}", Blame(sys::libcurl(), symptom))
         });
     }
 
@@ -372,34 +377,36 @@ impl Driver {
         };
         let Some((spin, easy)) = spin else { return };
         self.counters.add(&self.counters.spins);
-        let what = match spin {
-            Spin::Unwatched => {
-                "and belongs to no transfer; it is looked at 20 times a second instead".to_owned()
-            }
-            Spin::Told => {
-                self.act(Action::Look(socket));
-                format!("for {}", stats::origin(&sys::progress(easy).url))
-            }
-        };
-        self.say(|| {
-            format!(
-                "uvcurl: socket {socket} is ready time after time, with nothing done about it, {what}; {}",
-                quirks::blame(sys::libcurl(), Symptom::Spin)
-            )
+        if let Spin::Told = spin {
+            self.act(Action::Look(socket));
+        }
+        self.say(|to| {
+            write!(
+                to,
+                "uvcurl: socket {socket} is ready time after time, with nothing done about it, "
+            )?;
+            match spin {
+                Spin::Unwatched => to.write_str(
+                    "and belongs to no transfer; it is looked at 20 times a second instead",
+                ),
+                Spin::Told => write!(to, "for {}", Origin(&sys::progress(easy).url)),
+            }?;
+            write!(to, "; {}", Blame(sys::libcurl(), Symptom::Spin))
         });
     }
 
-    /// Keeps a line for the host's log, if there is one.
-    fn say(&self, line: impl FnOnce() -> String) {
+    /// Keeps a line for the host's log, if there is one and there is memory for it.
+    fn say(&self, write: impl FnOnce(&mut Text) -> fmt::Result) {
         if self.watch.log.borrow().is_none() {
             return;
         }
         let mut lines = self.watch.lines.borrow_mut();
-        if lines.len() >= MAX_LINES || lines.try_reserve(1).is_err() {
+        let mut line = Text::default();
+        if lines.len() >= MAX_LINES || lines.try_reserve(1).is_err() || write(&mut line).is_err() {
             self.counters.add(&self.counters.unsaid);
             return;
         }
-        lines.push_back(line());
+        lines.push_back(line.into_string());
         self.watch.any_lines.set(true);
     }
 
@@ -415,7 +422,7 @@ impl Driver {
             let (Some(line), Some(log), Phase::Open) = (line, log, self.phase()) else {
                 return;
             };
-            log.call(self, &line);
+            log.call(self, line);
         }
         self.watch
             .any_lines
@@ -426,7 +433,7 @@ impl Driver {
     pub(crate) fn dump(&self, log: &LogFn) -> Result<(), c_int> {
         let lines = self.describe().ok_or(error::ENOMEM)?;
         for line in lines {
-            log.call(self, &line);
+            log.call(self, line);
         }
         Ok(())
     }

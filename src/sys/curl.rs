@@ -16,6 +16,7 @@ use crate::callbacks;
 use crate::driver::Driver;
 use crate::error;
 use crate::quirks::{self, since, Bug};
+use crate::text::Text;
 
 type SocketFunction =
     unsafe extern "C" fn(*mut c::CURL, Socket, c_int, *mut c_void, *mut c_void) -> c_int;
@@ -194,7 +195,13 @@ pub(crate) fn moved(easy: Easy) -> u64 {
 
 pub(crate) fn progress(easy: Easy) -> Progress {
     Progress {
-        url: with_url(easy, |url| String::from_utf8_lossy(url).into_owned()),
+        url: with_url(easy, |url| {
+            let mut text = Text::default();
+            match text.push_lossy(url) {
+                Ok(()) => text.into_string(),
+                Err(_) => String::new(),
+            }
+        }),
         looked_up: number(easy, NAMELOOKUP_TIME_T) > 0,
         connected: number(easy, CONNECT_TIME_T) > 0,
         secured: number(easy, APPCONNECT_TIME_T) > 0,

@@ -778,13 +778,13 @@ type Log = dyn Fn(&Driver, &str);
 pub(crate) struct LogFn(pub(crate) Rc<Log>);
 
 impl LogFn {
-    pub(crate) fn call(&self, driver: &Driver, line: &str) {
+    pub(crate) fn call(&self, driver: &Driver, line: String) {
         world(|w| {
             if w.inside {
                 w.violation("log callback while libcurl is on the stack".to_owned());
             }
         });
-        (self.0)(driver, line);
+        (self.0)(driver, &line);
     }
 }
 

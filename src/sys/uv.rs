@@ -12,7 +12,7 @@
 
 use std::alloc::{self, Layout};
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::mem::size_of;
 use std::ptr::{self, NonNull};
 
@@ -494,15 +494,13 @@ pub(crate) struct LogFn {
 
 impl LogFn {
     /// Hands one line over; what follows a NUL in it is lost.
-    pub(crate) fn call(&self, driver: &Driver, line: &str) {
+    pub(crate) fn call(&self, driver: &Driver, line: String) {
         let uc = driver.me().cast_mut().cast();
-        let bytes = line.as_bytes();
-        let end = bytes.iter().position(|byte| *byte == 0);
-        let Ok(line) = CString::new(&bytes[..end.unwrap_or(bytes.len())]) else {
-            return;
-        };
-        // SAFETY: the host promised with uvcurl_set_log or uvcurl_dump that it may be called so.
-        unsafe { (self.function)(uc, line.as_ptr(), self.user_data) }
+        let mut bytes = line.into_bytes();
+        // There is room for it: see `Text`.
+        bytes.push(0);
+        // SAFETY: the host promised with uvcurl_set_log or uvcurl_dump that it may be called so; the text ends with 0.
+        unsafe { (self.function)(uc, bytes.as_ptr().cast(), self.user_data) }
     }
 }
 
