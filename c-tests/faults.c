@@ -756,10 +756,10 @@ static void try_all(const char *name, void (*scenario)(void), enum fault what) {
         run_position(scenario);
       int status = 0;
       CHECK_INT(waitpid(child, &status, 0), child);
-      /* libuv where its epoll set takes no more, and 1.44 where it has no memory; libcurl 7.88
-       * where it has none. */
+      /* libuv where its epoll set takes no more, and up to 1.48 where it has no memory; libcurl
+       * 7.88 where it has none. */
       bool libuvs = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && report->by_libuv &&
-                    (what == EPOLL_CTL || (what == UV_MEMORY && uv_version() < 0x012d00));
+                    (what == EPOLL_CTL || (what == UV_MEMORY && uv_version() < 0x013100));
       bool libcurls = WIFSIGNALED(status) && report->by_libcurl && what == CURL_MEMORY &&
                       curl_number() < 0x080000;
       if (status != 0 && !libuvs && !libcurls)
