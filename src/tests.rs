@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::driver::{Driver, Phase};
 use crate::error;
-use crate::model::alloc::without_memory;
+use crate::model::alloc::{without_memory, Runs};
 use crate::sys::fake::{
     poll_error, poll_ready, poll_ready_among_others, polled, polls, run_closing, turn, world, Call,
     World,
@@ -515,6 +515,23 @@ fn only_one_socket_is_matched_with_a_connection() {
 }
 
 #[test]
+fn a_connection_that_is_known_is_not_matched_again() {
+    // The transfer opens one and uses another that had idled.
+    let t = Test::new();
+    let one = connected(&t, 1, 5);
+    finish(&t, one, 5);
+    let two = t.start(2);
+    world(|w| w.connects.insert(two, 1));
+    t.play(move |driver| {
+        driver.socket_wanted(two, 7, Events::IN);
+        driver.socket_wanted(two, 5, Events::IN);
+    });
+    turn(&t.driver);
+    finish(&t, two, 7);
+    assert!(world(|w| w.watched(7)).is_some());
+}
+
+#[test]
 fn a_handle_serves_the_next_socket_of_its_number() {
     // A new connection for each transfer: close, report, start, connect, all before the loop polls again.
     let t = Test::new();
@@ -662,6 +679,27 @@ fn sockets_that_there_is_no_memory_to_note_are_noted_later() {
 }
 
 #[test]
+fn sockets_that_there_is_no_memory_to_note_for_long_end_or_are_looked_at() {
+    let t = Test::new();
+    t.running(1, 5);
+    let two = t.start(2);
+    turn(&t.driver);
+    // What the test itself keeps.
+    world(|w| w.calls.reserve(1_000));
+    t.reports.borrow_mut().reserve(10);
+    t.play(move |driver| {
+        let _runs = Runs::driver(true);
+        driver.socket_wanted(easy_of_libcurl(), 200, Events::IN);
+        driver.socket_wanted(two, 201, Events::OUT);
+    });
+    without_memory(|| poll_ready(&t.driver, 5));
+    assert_eq!(t.reports(), [(two, error::ENOMEM)]);
+    t.pass(50);
+    assert_eq!(world(|w| w.count(&Call::Act(Action::Look(200)))), 1);
+    assert!(world(|w| w.watched(200)).is_some());
+}
+
+#[test]
 fn what_fails_below_a_call_of_the_hosts_own_is_seen_to_in_the_next_turn() {
     // The host's curl_easy_pause() makes libcurl announce a socket, and libuv does not take it.
     let t = Test::new();
@@ -785,11 +823,34 @@ fn a_socket_with_nothing_but_errors_ends_its_own_transfer() {
     let t = Test::new();
     let one = t.running(1, 5);
     let two = t.running(2, 6);
-    for _ in 0..100 {
+    for _ in 0..64 {
         poll_error(&t.driver, 5, -9);
     }
+    assert_eq!(t.reports(), []);
+    assert_eq!(world(|w| w.count(&Call::PollInit(5))), 1);
+    poll_error(&t.driver, 5, -9);
     assert_eq!(t.reports(), [(one, -9)]);
     assert!(world(|w| w.is_added(two)));
+}
+
+#[test]
+fn errors_of_one_use_of_a_connection_are_not_the_next_ones() {
+    let t = Test::new();
+    let one = connected(&t, 1, 5);
+    for _ in 0..40 {
+        poll_error(&t.driver, 5, -9);
+    }
+    t.play(move |driver| {
+        driver.socket_wanted(one, 5, Events::NONE);
+        world(|w| w.finish(one, 0));
+    });
+    t.driver.timer_wanted(0);
+    turn(&t.driver);
+    t.running(2, 5);
+    for _ in 0..40 {
+        poll_error(&t.driver, 5, -9);
+    }
+    assert_eq!(t.reports(), [(one, 0)]);
 }
 
 #[test]
@@ -878,6 +939,14 @@ fn a_busy_socket_of_libcurls_own_stays_watched() {
     turn(&t.driver);
     // It is empty again after each event.
     for _ in 0..1000 {
+        assert!(poll_ready(&t.driver, 6));
+    }
+    // Or libcurl speaks of it just when it would be enough.
+    world(|w| w.always_ready.insert(6));
+    for events in 0..1000 {
+        if events % 64 == 0 {
+            t.play(|driver| driver.socket_wanted(easy(99), 6, Events::IN));
+        }
         assert!(poll_ready(&t.driver, 6));
     }
 }

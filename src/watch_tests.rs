@@ -219,10 +219,11 @@ fn looks_at_protocols_with_timeouts_of_their_own_come_close() {
     t.running(1, 5);
     let mut last = 0;
     let start = world(|w| w.loop_ms);
-    let mut found = 0;
+    let (mut found, mut fired) = (0, 0);
     while last < 30_000 {
         let wait = world(|w| w.timers[&w.look_timer()]).unwrap();
         t.pass(wait);
+        fired += 1;
         if looks(5) > found {
             found = looks(5);
             let silence = world(|w| w.loop_ms) - start;
@@ -231,6 +232,7 @@ fn looks_at_protocols_with_timeouts_of_their_own_come_close() {
         }
     }
     assert!(found < 100, "{found} looks in half a minute");
+    assert!(fired < 200, "the timer fired {fired} times");
     // A sign of life brings them close again.
     poll_ready(&t.driver, 5);
     assert_eq!(world(|w| w.timers[&w.look_timer()]), Some(40));
@@ -238,6 +240,38 @@ fn looks_at_protocols_with_timeouts_of_their_own_come_close() {
     t.driver.set_tick(0).unwrap();
     t.pass(50);
     assert_eq!(world(|w| w.timers[&w.look_timer()]), Some(5_000));
+}
+
+#[test]
+fn the_soonest_look_of_several_sockets_is_waited_for() {
+    let t = Test::new();
+    world(|w| w.untimed.extend([easy(1), easy(2)]));
+    t.running(1, 5);
+    t.running(2, 6);
+    let wait = || world(|w| w.timers[&w.look_timer()]).unwrap();
+    for _ in 0..20 {
+        t.pass(1_000);
+    }
+    // One has just been looked at, after long silence; the other shows life.
+    let before = looks(5);
+    while looks(5) == before {
+        t.pass(wait());
+    }
+    poll_ready(&t.driver, 6);
+    t.pass(50);
+    assert!((40..60).contains(&wait()), "{}", wait());
+}
+
+#[test]
+fn idle_connections_are_not_looked_at() {
+    let t = Test::new();
+    let one = connected(&t, 1, 5);
+    finish(&t, one, 5);
+    t.running(2, 6);
+    for _ in 0..10 {
+        t.pass(1_000);
+    }
+    assert_eq!((looks(5), looks(6)), (0, 10));
 }
 
 #[test]
@@ -407,6 +441,13 @@ fn a_transfers_socket_that_spins_is_told_of_and_stays_watched() {
     t.play(move |driver| driver.socket_wanted(one, 5, Events::IN));
     for _ in 0..300 {
         t.play(|_| world(|w| w.queues.get_mut(&5).unwrap().unread += 1));
+        poll_ready(&t.driver, 5);
+    }
+    assert_eq!(t.driver.counters.spins.get(), 1);
+    // Nor is one that is not ready any more, though what it was about waits in its queue.
+    t.play(move |driver| driver.socket_wanted(one, 5, Events::IN));
+    world(|w| w.always_ready.clear());
+    for _ in 0..300 {
         poll_ready(&t.driver, 5);
     }
     assert_eq!(t.driver.counters.spins.get(), 1);
