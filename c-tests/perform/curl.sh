@@ -67,8 +67,9 @@ several_urls() {
   # Two hosts by turns.
   curl 0 4 -w "$w" $web/1k -o g $scripted/bytes/9 -o h $web/1k -o i $scripted/bytes/10 -o j
   [ "$(grep -c 'connects 1' out.2)" = 2 ]
-  # The server closes in between.
-  curl 0 3 -w "$w" $scripted/linger-close/10 -o k $scripted/eof/10 -o l $scripted/bytes/10 -o m
+  # The server closes in between. If that is noticed late, the request is sent once more, in curl without uvcurl too.
+  curl 0 3 -w '%{response_code} %{size_download} %{num_connects} %{url}\n' $scripted/linger-close/10 -o k $scripted/eof/10 -o l \
+    $scripted/bytes/10 -o m
 }
 
 head_requests() {
