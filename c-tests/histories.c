@@ -5,7 +5,8 @@
  * UVCURL_HISTORY_SEED is the first history's seed (the i-th has that plus i), UVCURL_HISTORY_STEPS
  * how many steps there are in all. A history that fails names its seed. Every decision is a hash of
  * the seed and of what it is about, so a replay takes the same ones, although sockets are never
- * twice the same: UVCURL_HISTORY_REPEAT plays each history so many times. */
+ * twice the same: UVCURL_HISTORY_REPEAT plays each history so many times.
+ * UVCURL_HISTORY_UNSEEN: mostly without the looks after silent transfers. */
 #include "fixture.h"
 
 #include <fcntl.h>

@@ -677,7 +677,7 @@ static void release_all(fixture *f, void *unused) {
   server_release(f->server);
 }
 
-static void run_queued(const CURLoption option[2], const long value[2], const long ms[2]) {
+static void run_queued(CURLoption in_ms, long ms, CURLoption in_seconds, long seconds) {
   table tab;
   open_table(&tab, NULL);
   curl_multi_setopt(uvcurl_multi(tab.f.uc), CURLMOPT_MAX_TOTAL_CONNECTIONS, 1L);
@@ -685,10 +685,12 @@ static void run_queued(const CURLoption option[2], const long value[2], const lo
   CHECK_INT(transfer_start(&tab.f, first), 0);
   while (server_count(tab.f.server, SERVER_HELD) == 0)
     CHECK(uv_run(&tab.f.loop, UV_RUN_NOWAIT) != 0);
-  for (int i = 0; i < 2; i++)
-    set_long(
-        add(&tab, "queued", transfer_new(&tab.f, "/bytes/10"), CURLE_OPERATION_TIMEDOUT, ms[i]),
-        option[i], value[i]);
+  set_long(
+      add(&tab, "in milliseconds", transfer_new(&tab.f, "/bytes/10"), CURLE_OPERATION_TIMEDOUT, ms),
+      in_ms, ms);
+  set_long(add(&tab, "in seconds", transfer_new(&tab.f, "/bytes/10"), CURLE_OPERATION_TIMEDOUT,
+               1000 * seconds),
+           in_seconds, seconds);
   fixture_after(&tab.f, 3000, release_all, NULL);
   start_cells(&tab);
   fixture_run(&tab.f);
@@ -705,15 +707,13 @@ static void need_timeouts_without_a_connection(void) {
 
 TEST(queued) {
   need_timeouts_without_a_connection();
-  run_queued((const CURLoption[]){CURLOPT_TIMEOUT_MS, CURLOPT_TIMEOUT}, (const long[]){700, 1},
-             (const long[]){700, 1000});
+  run_queued(CURLOPT_TIMEOUT_MS, 700, CURLOPT_TIMEOUT, 1);
 }
 
 TEST(queued_connect_timeout) {
   need_timeouts_without_a_connection();
   need_connect_timeouts();
-  run_queued((const CURLoption[]){CURLOPT_CONNECTTIMEOUT_MS, CURLOPT_CONNECTTIMEOUT},
-             (const long[]){800, 1}, (const long[]){800, 1000});
+  run_queued(CURLOPT_CONNECTTIMEOUT_MS, 800, CURLOPT_CONNECTTIMEOUT, 1);
 }
 
 /* Nor is there a timer for the 300 s within which a transfer has to be connected. */

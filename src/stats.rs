@@ -181,22 +181,16 @@ impl Driver {
         let counts = self.snapshot();
         let mut lines = Vec::new();
         lines.try_reserve(entries.len() + 3).ok()?;
-        let mut line = Text::default();
-        self.write_totals(&mut line, &counts).ok()?;
-        lines.push(line.into_string());
-        let mut line = Text::default();
-        self.write_handles(&mut line, &counts).ok()?;
-        lines.push(line.into_string());
+        lines.push(Text::line(|to| self.write_totals(to, &counts))?);
+        lines.push(Text::line(|to| self.write_handles(to, &counts))?);
         for entry in &entries {
-            let mut line = Text::default();
-            self.write_transfer(&mut line, entry, now_ms).ok()?;
-            lines.push(line.into_string());
+            lines.push(Text::line(|to| self.write_transfer(to, entry, now_ms))?);
         }
         let own = self.sockets_of(0, now_ms)?;
         if !own.is_empty() {
-            let mut line = Text::default();
-            write!(line, "  of no transfer:{}", own.as_str()).ok()?;
-            lines.push(line.into_string());
+            lines.push(Text::line(|to| {
+                write!(to, "  of no transfer:{}", own.as_str())
+            })?);
         }
         Some(lines)
     }

@@ -7,17 +7,19 @@ use std::fmt;
 pub(crate) struct Text(String);
 
 impl Text {
+    /// What `write` writes, with room for a NUL behind it. `None`: no memory.
+    pub(crate) fn line(write: impl FnOnce(&mut Text) -> fmt::Result) -> Option<String> {
+        let mut text = Text::default();
+        write(&mut text).ok()?;
+        Some(text.0)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The text, with room for a NUL behind it.
-    pub(crate) fn into_string(self) -> String {
-        self.0
     }
 
     /// Text that need not be UTF-8; what is none is replaced.
@@ -43,6 +45,7 @@ impl fmt::Write for Text {
 #[cfg(test)]
 mod tests {
     use super::Text;
+    use crate::model::alloc::without_memory;
     use std::fmt::Write;
 
     #[test]
@@ -60,6 +63,13 @@ mod tests {
             assert!(text.0.capacity() > text.0.len());
         }
         assert!(!text.is_empty());
-        assert_eq!(text.into_string().len(), 70);
+        assert_eq!(text.as_str().len(), 70);
+    }
+
+    #[test]
+    fn without_memory_there_is_none() {
+        let line = || Text::line(|to| write!(to, "{}", 1));
+        assert_eq!(without_memory(line), None);
+        assert_eq!(line().as_deref(), Some("1"));
     }
 }

@@ -401,12 +401,14 @@ impl Driver {
             return;
         }
         let mut lines = self.watch.lines.borrow_mut();
-        let mut line = Text::default();
-        if lines.len() >= MAX_LINES || lines.try_reserve(1).is_err() || write(&mut line).is_err() {
+        let line = (lines.len() < MAX_LINES && lines.try_reserve(1).is_ok())
+            .then(|| Text::line(write))
+            .flatten();
+        let Some(line) = line else {
             self.counters.add(&self.counters.unsaid);
             return;
-        }
-        lines.push_back(line.into_string());
+        };
+        lines.push_back(line);
         self.watch.any_lines.set(true);
     }
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::error;
+use crate::model::alloc::without_memory;
 use crate::sys::fake::{poll_ready, poll_ready_among_others, polled, turn, world, Call};
 use crate::sys::{Action, Easy, Events, LogFn, Progress, Queues, Socket};
 use crate::tests::{connected, easy, finish, Test};
@@ -898,4 +899,34 @@ fn a_line_that_comes_up_in_the_log_callback_is_told_next() {
     assert_eq!(lines.borrow().len(), 1);
     polled(&t.driver);
     assert_eq!(lines.borrow().len(), 2);
+}
+
+#[test]
+fn without_memory_there_is_no_line() {
+    let t = Test::on(0x081600);
+    let lines = Lines::default();
+    let heard = Rc::clone(&lines);
+    let log = LogFn(Rc::new(move |_, line| {
+        heard.borrow_mut().push(line.to_owned())
+    }));
+    t.driver.set_log(Some(log)).unwrap();
+    t.running(1, 5);
+    world(|w| w.progress.entry(easy(1)).or_default().url = "http://a/".to_owned());
+    assert!(without_memory(|| t.driver.describe()).is_none());
+    assert!(t.driver.describe().is_some());
+    let stuck = Queues {
+        unread: 7,
+        unsent: 0,
+    };
+    world(|w| {
+        w.always_ready.insert(5);
+        w.queues.insert(5, stuck);
+    });
+    for _ in 0..126 {
+        poll_ready(&t.driver, 5);
+    }
+    without_memory(|| poll_ready(&t.driver, 5));
+    let counters = &t.driver.counters;
+    assert_eq!((counters.spins.get(), counters.unsaid.get()), (1, 1));
+    assert!(lines.borrow().is_empty());
 }

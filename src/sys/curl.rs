@@ -195,13 +195,7 @@ pub(crate) fn moved(easy: Easy) -> u64 {
 
 pub(crate) fn progress(easy: Easy) -> Progress {
     Progress {
-        url: with_url(easy, |url| {
-            let mut text = Text::default();
-            match text.push_lossy(url) {
-                Ok(()) => text.into_string(),
-                Err(_) => String::new(),
-            }
-        }),
+        url: with_url(easy, |url| Text::line(|to| to.push_lossy(url))).unwrap_or_default(),
         looked_up: number(easy, NAMELOOKUP_TIME_T) > 0,
         connected: number(easy, CONNECT_TIME_T) > 0,
         secured: number(easy, APPCONNECT_TIME_T) > 0,
