@@ -119,6 +119,8 @@ pub(crate) struct Driver {
     failed: Cell<bool>,
     /// The close callback that is due comes after those of handles that the host has closed.
     last_round: Cell<bool>,
+    /// How often the idle handle has run, after each of which the loop polls.
+    pub(crate) polls: Cell<u64>,
 }
 
 impl Driver {
@@ -157,6 +159,7 @@ impl Driver {
             pool: Pool::default(),
             failed: Cell::new(false),
             last_round: Cell::new(false),
+            polls: Cell::new(0),
         }
     }
 
@@ -523,6 +526,7 @@ impl Driver {
 
     /// The idle handle ran.
     pub(crate) fn turned(&self) {
+        self.polls.set(self.polls.get() + 1);
         self.in_turn(|| self.kicked(true));
         // In any case: also when the host runs the loop inside a callback of libcurl's, this comes before the poll.
         self.end_turn();

@@ -77,8 +77,9 @@ struct Record {
     fruitless: u32,
     /// Its transfer speaks a protocol whose timeouts are libcurl's to check and nobody's to call for (R20).
     untimed: bool,
-    /// When it was looked at last it was ready, and the loop has not said so since.
-    ready_at_look: bool,
+    /// When it was looked at last it was ready, and the loop has not said so since: how often the loop had been about to
+    /// poll by then.
+    ready_turn: Option<u64>,
     /// The loop's time at the last sign of life, and when it was looked at for want of one.
     seen_ms: u64,
     looked_ms: u64,
@@ -103,6 +104,17 @@ pub(crate) enum Close {
     Untimed,
     /// Every transfer's.
     All,
+}
+
+/// What [`Sockets::hears`] makes of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hearing {
+    /// It is not ready.
+    Quiet,
+    /// It is, and the loop has not polled since: it may be about to say so.
+    Doubtful,
+    /// It has been since before the loop polled, which has not said so.
+    Deaf,
 }
 
 /// Why [`Sockets::told`] has something to say.
@@ -236,7 +248,7 @@ impl Sockets {
                 events: 0,
                 fruitless: 0,
                 untimed: false,
-                ready_at_look: false,
+                ready_turn: None,
                 seen_ms: 0,
                 looked_ms: 0,
             });
@@ -421,7 +433,7 @@ impl Sockets {
                 record.errors = 0;
                 record.seen_ms = now;
                 record.events += 1;
-                record.ready_at_look = false;
+                record.ready_turn = None;
                 if record.untimed {
                     self.untimed_ms = LEAST_GAP_MS;
                 }
@@ -608,6 +620,9 @@ impl Sockets {
             if record.error != 0 {
                 wait = LOOK_BROKEN_MS;
                 first = wait;
+            } else if record.ready_turn.is_some() {
+                wait = LEAST_GAP_MS;
+                first = wait;
             } else if !record.ours {
                 // No transfer's, so that there is nobody to call back.
                 wait = wait_ms.max(SLOW_MS);
@@ -645,23 +660,32 @@ impl Sockets {
         None
     }
 
-    /// At a look the socket turned out to be `ready` for what it is watched for. `true`: it was so at the last look as well, and
-    /// the loop has not said so since. Somebody has taken its number off the loop's set; it is watched anew.
-    pub(crate) fn is_deaf(&mut self, uv: &Loop, socket: Socket, ready: bool) -> bool {
+    /// At a look the socket turned out to be `ready` or not for what it is watched for, and the loop has been about to poll
+    /// `turns` times by now. A loop that polls while a socket is ready says so, unless somebody has taken its number off
+    /// the loop's set; the socket is then watched anew.
+    pub(crate) fn hears(&mut self, uv: &Loop, socket: Socket, ready: bool, turns: u64) -> Hearing {
         let Some(record) = self.get(socket) else {
-            return false;
+            return Hearing::Quiet;
         };
-        let before = std::mem::replace(&mut record.ready_at_look, ready);
-        if !before || !ready || record.armed == Events::NONE {
-            return false;
+        if !ready || record.armed == Events::NONE {
+            record.ready_turn = None;
+            return Hearing::Quiet;
         }
-        record.ready_at_look = false;
+        match record.ready_turn {
+            Some(turn) if turn != turns => {}
+            Some(_) => return Hearing::Doubtful,
+            None => {
+                record.ready_turn = Some(turns);
+                return Hearing::Doubtful;
+            }
+        }
+        record.ready_turn = None;
         record.disarm();
         if let Err(error) = record.watch(uv, socket) {
             record.fail(error);
             self.search = Some(0);
         }
-        true
+        Hearing::Deaf
     }
 
     /// How soon sockets whose timeouts nobody calls for are to be looked at; 0: there are none.

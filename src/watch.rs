@@ -16,7 +16,7 @@ use crate::driver::{Driver, Phase};
 use crate::error;
 use crate::pending;
 use crate::quirks::{Blame, Symptom};
-use crate::socket::{Close, Silent, Spin, LEAST_GAP_MS, LOOK_BROKEN_MS, SLOW_MS};
+use crate::socket::{Close, Hearing, Silent, Spin, LEAST_GAP_MS, LOOK_BROKEN_MS, SLOW_MS};
 use crate::stats::{Origin, Seconds};
 use crate::sys::{self, now_ns, Action, Easy, Events, LogFn, Socket};
 use crate::text::Text;
@@ -200,19 +200,57 @@ impl Driver {
     fn look_at_silent(&self, now_ms: u64) {
         let (wait, close) = (self.watch.interval(), self.closeness());
         let from = now_ns();
+        let mut doubtful = false;
         for _ in 0..LOOKS_PER_TURN {
             let next = self.sockets.borrow_mut().next_silent(now_ms, wait, close);
             let Some(silent) = next else {
-                self.watch.more_ms.set(0);
+                self.watch
+                    .more_ms
+                    .set(if doubtful { LEAST_GAP_MS } else { 0 });
                 return;
             };
-            self.look_at(&silent);
+            match self.hears(&silent) {
+                Hearing::Quiet => self.look_at(&silent, false),
+                Hearing::Doubtful => doubtful = true,
+                Hearing::Deaf => self.look_at(&silent, true),
+            }
         }
         let took_ms = now_ns().saturating_sub(from) / 1_000_000;
         self.watch.more_ms.set(((took_ms + 1) * SHARE).min(wait));
     }
 
-    fn look_at(&self, silent: &Silent) {
+    /// Whether the loop can be relied upon to say that the socket is ready. While that is in doubt the socket is left alone,
+    /// so that the loop has the chance.
+    fn hears(&self, silent: &Silent) -> Hearing {
+        if !silent.watched || cfg!(not(unix)) {
+            return Hearing::Quiet;
+        }
+        let ready = sys::stays_ready(silent.socket, silent.wanted);
+        let hearing =
+            self.sockets
+                .borrow_mut()
+                .hears(self.uv(), silent.socket, ready, self.polls.get());
+        match hearing {
+            Hearing::Quiet => {}
+            Hearing::Doubtful => {
+                self.handles(|h| h.deadline.kick());
+            }
+            Hearing::Deaf => {
+                self.counters.add(&self.counters.stalls);
+                self.say(|to| {
+                    write!(
+                        to,
+                        "uvcurl: socket {} is ready and the loop does not say so: something in this program has taken the \
+                         number off the loop's epoll set; watched it anew",
+                        silent.socket
+                    )
+                });
+            }
+        }
+        hearing
+    }
+
+    fn look_at(&self, silent: &Silent, ready: bool) {
         self.counters.add(&self.counters.looks);
         let Silent {
             socket,
@@ -220,7 +258,11 @@ impl Driver {
             started,
             ..
         } = *silent;
-        let before = self.before_look(silent);
+        let before = if ready {
+            None
+        } else {
+            self.before_look(silent)
+        };
         self.act(Action::Look(socket));
         let Some(before) = before else { return };
         // It must not have received anything meanwhile: what comes just then is no stall.
@@ -255,27 +297,10 @@ impl Driver {
         if !silent.watched {
             return None;
         }
-        let ready = sys::stays_ready(silent.socket, silent.wanted);
-        if self
-            .sockets
-            .borrow_mut()
-            .is_deaf(self.uv(), silent.socket, ready)
-        {
-            self.counters.add(&self.counters.stalls);
-            self.say(|to| {
-                write!(
-                    to,
-                    "uvcurl: socket {} is ready and the loop does not say so: something in this program has taken the number \
-                     off the loop's epoll set; watched it anew",
-                    silent.socket
-                )
-            });
-        }
-        if ready
-            || !self
-                .transfers
-                .borrow()
-                .is_among(silent.easy, silent.started)
+        if !self
+            .transfers
+            .borrow()
+            .is_among(silent.easy, silent.started)
         {
             return None;
         }
