@@ -1,8 +1,12 @@
 /* A real server: HTTP/1.1, HTTP/1.1 over TLS, and HTTP/2. */
+#include <arpa/inet.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "fixture.h"
@@ -374,6 +378,127 @@ TEST(close_in_the_middle) {
   fixture_close(&f);
 }
 
+/* ---- what TLS has read for somebody else ---- */
+
+/* Between the client and nginx, in a thread of its own: holds nginx's answers back until it is told
+ * to hand them over all at once. */
+struct relay {
+  int listener, client, nginx;
+  _Atomic bool hold;
+  _Atomic size_t held;
+  unsigned char bytes[1 << 16];
+};
+
+static void write_all(int fd, const unsigned char *bytes, size_t n) {
+  while (n > 0) {
+    ssize_t written = write(fd, bytes, n);
+    CHECK(written > 0);
+    bytes += written;
+    n -= (size_t)written;
+  }
+}
+
+static void *run_relay(void *arg) {
+  struct relay *r = arg;
+  struct sockaddr_in to = {.sin_family = AF_INET,
+                           .sin_port = htons((uint16_t)atoi(getenv("UVCURL_TEST_NGINX_H2"))),
+                           .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  r->client = accept(r->listener, NULL, NULL);
+  r->nginx = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK(r->client >= 0 && r->nginx >= 0);
+  CHECK_INT(connect(r->nginx, (struct sockaddr *)&to, sizeof to), 0);
+  for (;;) {
+    struct pollfd fds[] = {{.fd = r->client, .events = POLLIN}, {.fd = r->nginx, .events = POLLIN}};
+    CHECK(poll(fds, 2, 1) >= 0);
+    if (fds[0].revents) {
+      unsigned char bytes[4096];
+      ssize_t n = read(r->client, bytes, sizeof bytes);
+      if (n <= 0)
+        break;
+      write_all(r->nginx, bytes, (size_t)n);
+    }
+    if (fds[1].revents) {
+      ssize_t n = read(r->nginx, r->bytes + r->held, sizeof r->bytes - r->held);
+      if (n <= 0)
+        break;
+      r->held += (size_t)n;
+    }
+    if (!r->hold && r->held > 0) {
+      write_all(r->client, r->bytes, r->held);
+      r->held = 0;
+    }
+  }
+  close(r->client);
+  close(r->nginx);
+  close(r->listener);
+  return NULL;
+}
+
+static int open_relay(struct relay *r, pthread_t *thread) {
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t size = sizeof at;
+  r->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK_INT(bind(r->listener, (struct sockaddr *)&at, sizeof at), 0);
+  CHECK_INT(listen(r->listener, 1), 0);
+  CHECK_INT(getsockname(r->listener, (struct sockaddr *)&at, &size), 0);
+  CHECK_INT(pthread_create(thread, NULL, run_relay, r), 0);
+  return ntohs(at.sin_port);
+}
+
+/* On the relay instead of nginx itself. */
+static transfer *new_stream(fixture *f, int port) {
+  char url[100];
+  transfer *t = new_transfer(f, H2, "/1k");
+  snprintf(url, sizeof url, "https://127.0.0.1:%d/1k", port);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_URL, url), CURLE_OK);
+  return t;
+}
+
+static void run_until_held(fixture *f, struct relay *r, size_t n) {
+  while (r->held < n) {
+    uv_run(&f->loop, UV_RUN_NOWAIT);
+    usleep(1000);
+  }
+}
+
+/* Two answers come while the host is busy, and then libcurl runs one transfer alone, for it was
+ * resumed, before the loop has polled. With it TLS reads both answers, the stream ends, and
+ * from 8.15 to 8.22 libcurl leaves the other's in TLS, where no event tells of them
+ * (h2_progress_ingress() in lib/http2.c; OpenSSL reads ahead since curl#17548). The look at silent
+ * sockets finds them. */
+TEST(answer_left_behind_in_tls) {
+  static struct relay relay;
+  pthread_t thread;
+  fixture f;
+  uvcurl_stats_t stats;
+  fixture_open_bare(&f);
+  transfer_free(new_transfer(&f, H2, "/1k"));
+  int port = open_relay(&relay, &thread);
+  transfer *first = new_stream(&f, port), *one = new_stream(&f, port), *two = new_stream(&f, port);
+  begin(&f, first);
+  fixture_run(&f);
+  check_and_free(first, H2, 1 << 10);
+  relay.hold = true;
+  /* One after the other, so that each answer is a TLS record of its own. */
+  begin(&f, one);
+  run_until_held(&f, &relay, 1 << 10);
+  begin(&f, two);
+  run_until_held(&f, &relay, 2 << 10);
+  relay.hold = false;
+  while (relay.held > 0)
+    usleep(1000);
+  CHECK_INT(transfer_pause(&f, one, CURLPAUSE_RECV), 0);
+  CHECK_INT(transfer_pause(&f, one, CURLPAUSE_CONT), 0);
+  fixture_run(&f);
+  CHECK_INT(uvcurl_stats(f.uc, &stats, sizeof stats), 0);
+  if (curl_number() >= 0x081600)
+    CHECK_MSG(stats.looks > 0, "libcurl no longer has the bug: src/quirks.rs should say so");
+  CHECK_INT(check_and_free(one, H2, 1 << 10), 0);
+  CHECK_INT(check_and_free(two, H2, 1 << 10), 0);
+  fixture_close(&f);
+  CHECK_INT(pthread_join(thread, NULL), 0);
+}
+
 /* ---- other requests ---- */
 
 TEST(unknown_issuer) {
@@ -442,4 +567,4 @@ TEST_MAIN(T(downloads), T(downloads_tls), T(downloads_h2), T(hundred_at_once),
           T(hundred_at_once_tls), T(hundred_at_once_h2), T(keep_alive), T(keep_alive_tls),
           T(keep_alive_h2), T(upload), T(upload_tls), T(upload_h2), T(one_stream_is_paused),
           T(one_stream_is_cancelled), T(shutdown_without_a_transfer), T(close_in_the_middle),
-          T(unknown_issuer), T(range_head_and_404))
+          T(answer_left_behind_in_tls), T(unknown_issuer), T(range_head_and_404))
