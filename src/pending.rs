@@ -61,3 +61,47 @@ impl Pending {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Pending, AGAIN_MS, PER_TURN, SHARE};
+
+    const MS: u64 = 1_000_000;
+
+    /// When the next round begins, after one that began at `from_ns` and took so long.
+    fn next_after(from_ns: u64, took_ns: u64) -> u64 {
+        let pending = Pending::default();
+        pending.suspect();
+        pending.begin(from_ns, || 1);
+        assert_eq!(pending.take_turn(), 1);
+        assert!(!pending.goes_on(from_ns + took_ns));
+        pending.suspect();
+        let begins = |at: u64| {
+            pending.begin(at, || 1);
+            pending.take_turn() > 0
+        };
+        (0..)
+            .map(|step| from_ns + took_ns + step * MS)
+            .find(|at| begins(*at))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_round_takes_its_share_and_no_more() {
+        assert_eq!(next_after(5 * MS, 0), (5 + AGAIN_MS) * MS);
+        assert_eq!(next_after(5 * MS, MS), (5 + 1 + AGAIN_MS) * MS);
+        assert_eq!(next_after(5 * MS, 10 * MS), (5 + 10 + 10 * SHARE) * MS);
+    }
+
+    #[test]
+    fn a_long_round_takes_several_turns() {
+        let pending = Pending::default();
+        pending.suspect();
+        pending.begin(0, || PER_TURN + 1);
+        assert_eq!(pending.take_turn(), PER_TURN);
+        assert!(pending.goes_on(0));
+        assert_eq!(pending.take_turn(), 1);
+        assert!(!pending.goes_on(0));
+        assert_eq!(pending.take_turn(), 0);
+    }
+}

@@ -59,3 +59,19 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Pool, LEAST};
+
+    #[test]
+    fn the_limit_never_sinks_below_the_least() {
+        let pool = Pool::default();
+        pool.fix(None);
+        assert_eq!(pool.due(1), Some(LEAST));
+        for _ in 0..3 {
+            pool.look(0);
+            assert_eq!(pool.due(0), None);
+        }
+    }
+}

@@ -133,6 +133,11 @@ fn masks(events: Events) -> &'static str {
     }
 }
 
+/// On one that is used again there was nothing to look up.
+fn has_connection(progress: &Progress) -> bool {
+    progress.looked_up || progress.connected || progress.asked || progress.answered
+}
+
 /// What a transfer in libcurl's hands is at, as far as libcurl tells.
 fn phase(progress: &Progress) -> &'static str {
     let scheme = progress.url.split("://").next().unwrap_or("");
@@ -277,7 +282,7 @@ impl Driver {
     /// What a transfer without a socket waits for.
     fn reason(&self, entry: &Item, progress: &Progress) -> &'static str {
         let timer = self.handles(|h| h.deadline.is_set()) == Some(true);
-        match (entry.paused, progress.looked_up, timer) {
+        match (entry.paused, has_connection(progress), timer) {
             (true, ..) => " the host, to resume it",
             (_, false, _) => " the name, or its turn",
             (.., true) => " libcurl's timer, another stream's socket, or the host, if a callback has paused it",
@@ -308,7 +313,42 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
-    use super::{Origin, Seconds};
+    use super::{phase, Counters, Origin, Seconds};
+    use crate::sys::Progress;
+
+    #[test]
+    fn only_tls_has_a_handshake() {
+        for (url, connected, secured, wanted) in [
+            ("http://a/", true, false, "connected"),
+            ("https://a/", false, false, "connecting"),
+            ("HTTPS://a/", true, false, "TLS handshake"),
+            ("https://a/", true, true, "connected"),
+        ] {
+            let progress = Progress {
+                url: url.to_owned(),
+                looked_up: true,
+                connected,
+                secured,
+                ..Progress::default()
+            };
+            assert_eq!(phase(&progress), wanted, "{url}");
+        }
+    }
+
+    #[test]
+    fn whatever_ends_or_runs_a_transfer_is_work() {
+        let counters = Counters::default();
+        let kinds = [
+            &counters.actions,
+            &counters.succeeded,
+            &counters.failed,
+            &counters.cancelled,
+        ];
+        for (at, kind) in kinds.into_iter().enumerate() {
+            counters.add(kind);
+            assert_eq!(counters.work(), at as u64 + 1);
+        }
+    }
 
     #[test]
     fn a_url_gives_no_secret_away() {
@@ -329,7 +369,10 @@ mod tests {
             ("example.org?token=1", "example.org"),
             ("ftp://[::1%25eth0]:21/x", "ftp://[::1%25eth0]:21"),
             ("file:///etc/passwd", "file://etc"),
+            ("ftp://[::1]/x", "ftp://[::1]"),
             ("http://ho\nst/", "http://?"),
+            ("my secret:/x@example.org/", "?"),
+            (":/example.org/x", ":"),
             ("", ""),
         ] {
             assert_eq!(Origin(url).to_string(), wanted, "{url}");

@@ -792,6 +792,38 @@ fn a_description_tells_when_libcurl_is_called() {
 }
 
 #[test]
+fn a_description_tells_what_a_transfer_without_socket_waits_for() {
+    let t = Test::new();
+    let one = without_socket(&t, 1, 5);
+    let tell = |change: fn(&mut Progress)| {
+        let mut progress = Progress::default();
+        change(&mut progress);
+        world(|w| w.progress.insert(one, progress));
+        let line = t.driver.describe().unwrap().swap_remove(2);
+        line.split("waits for")
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    t.driver.timer_wanted(-1);
+    assert_eq!(tell(|_| {}), " the name, or its turn");
+    let stream = " another stream's socket, or the host, if a callback has paused it";
+    for on_a_connection in [
+        tell(|p| p.looked_up = true),
+        tell(|p| p.connected = true),
+        tell(|p| p.asked = true),
+        tell(|p| p.answered = true),
+    ] {
+        assert_eq!(on_a_connection, stream);
+    }
+    t.driver.timer_wanted(700);
+    assert_eq!(
+        tell(|p| p.asked = true),
+        format!(" libcurl's timer,{stream}")
+    );
+}
+
+#[test]
 fn sockets_are_counted_as_watched_unwatched_or_idle() {
     let t = Test::new();
     let one = connected(&t, 1, 5);
