@@ -14,6 +14,11 @@ function(uvcurl_first_target out)
 endfunction()
 
 function(uvcurl_wrap name target)
+  # libcurl's own package makes CURL::libcurl an alias, which try_run() does not hand on.
+  get_target_property(aliased ${target} ALIASED_TARGET)
+  if(aliased)
+    set(target ${aliased})
+  endif()
   add_library(${name} INTERFACE IMPORTED)
   set_property(TARGET ${name} PROPERTY INTERFACE_LINK_LIBRARIES ${target})
 endfunction()

@@ -114,6 +114,10 @@ END
     grep -e '-DCURL_OF_A_PACKAGE' b/compile_commands.json
     fetches_$linkage b/fetch --ca "$ca"
   done
+  # uvcurl itself is built on them as well.
+  cmake -S "$root" -B own -DCMAKE_PREFIX_PATH="$PWD/p"
+  grep -e '^libuv_DIR:PATH=.*/p/lib/cmake/libuv$' own/CMakeCache.txt
+  grep -e '^CURL_DIR:PATH=.*/p/lib/cmake/CURL$' own/CMakeCache.txt
 }
 
 uv_of_the_program() {
