@@ -713,8 +713,10 @@ TEST(warning_about_libcurl) {
         "curl#21671"}},
       {0x080c00, 5, {"CURLOPT_QUICK_EXIT", "curl#16236", "curl#17636", "curl#21671"}},
       {0x081100, 4, {"CURLOPT_QUICK_EXIT", "curl#21671", "CVE-2026-9080", "h2_progress_ingress()"}},
-      {0x081400, 4, {"curl#21547", "curl#21671", "CVE-2026-9080", "h2_progress_ingress()"}},
-      {0x081500, 2, {"curl#22282", "h2_progress_ingress()"}},
+      {0x081400,
+       5,
+       {"curl#21547", "curl#21671", "CVE-2026-9080", "lib/thrdqueue.c", "h2_progress_ingress()"}},
+      {0x081500, 3, {"lib/thrdqueue.c", "curl#22282", "h2_progress_ingress()"}},
       {0x081600, 1, {"h2_progress_ingress()"}},
   };
   const char *text = uvcurl_libcurl_warning();

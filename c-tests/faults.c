@@ -842,6 +842,8 @@ TEST(wakeups) {
 }
 
 TEST(lookups) {
+  if (curl_number() >= 0x081400 && curl_number() < 0x081600)
+    SKIP("this libcurl forgets a lookup for which no thread could be made");
   try_faults(PTHREAD_CREATE, GETADDRINFO);
 }
 

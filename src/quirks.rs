@@ -164,6 +164,9 @@ static KNOWN: &[Quirk] = &[
     quirk(0x08_14_00, 0x08_15_00, Some(Bug::DescriptorSpins), "curl#21547",
         "the descriptor by which name lookups report may stay ready",
         "uvcurl then looks at it 20 times a second instead of watching it"),
+    quirk(0x08_14_00, 0x08_16_00, None, "lib/thrdqueue.c",
+        "a name lookup for which no thread could be made waits until there is another lookup",
+        "uvcurl cannot prevent it; the timeouts of the transfer end it"),
     quirk(0x08_15_00, 0x08_16_00, Some(Bug::ShutdownStalls), "curl#22282",
         "connections that close over TLS may never be closed, and keep their descriptor and memory",
         "uvcurl makes libcurl see to them every 5 seconds while transfers are in flight"),
@@ -277,6 +280,7 @@ mod tests {
             ("curl#21671", &[(8, 9, 0), (8, 20, 0)], &[(8, 8, 0), (8, 21, 0)]),
             ("CVE-2026-9080", &[(8, 13, 0), (8, 20, 0)], &[(8, 12, 1), (8, 21, 0)]),
             ("curl#21547", &[(8, 20, 0)], &[(8, 19, 0), (8, 21, 0)]),
+            ("lib/thrdqueue.c", &[(8, 20, 0), (8, 21, 0)], &[(8, 19, 0), (8, 22, 0)]),
             ("curl#22282", &[(8, 21, 0)], &[(8, 20, 0), (8, 22, 0)]),
             ("lib/http2.c, h2_progress_ingress()", &[(8, 15, 0), (8, 22, 0)], &[(7, 88, 0), (8, 14, 1)]),
         ];
@@ -315,7 +319,8 @@ mod tests {
         let text = warning(0x08_15_00).expect("8.21.0 has a bug");
         assert_eq!(
             text,
-            "libcurl 8.21.0: connections that close over TLS may never be closed, and keep their descriptor and memory \
+            "libcurl 8.21.0: a name lookup for which no thread could be made waits until there is another lookup \
+             (lib/thrdqueue.c); uvcurl cannot prevent it; the timeouts of the transfer end it. Also: connections that close over TLS may never be closed, and keep their descriptor and memory \
              (curl#22282); uvcurl makes libcurl see to them every 5 seconds while transfers are in flight. Also: a transfer over \
              HTTP/2 may wait for data that TLS has already read, if another one of its connection has ended without an event \
              of the socket (lib/http2.c, h2_progress_ingress()); uvcurl makes libcurl look at silent transfers once a second \

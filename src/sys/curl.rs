@@ -356,7 +356,16 @@ impl Multi {
 
     pub(crate) fn add(&self, easy: Easy, settings: Settings) -> Result<(), c_int> {
         // SAFETY: a live multi handle, and the host promises a live easy handle.
-        check(unsafe { c::curl_multi_add_handle(self.raw, easy.0) })?;
+        let code = unsafe { c::curl_multi_add_handle(self.raw, easy.0) };
+        if !matches!(
+            code,
+            c::CURLM_OK | c::CURLM_ADDED_ALREADY | c::CURLM_RECURSIVE_API_CALL
+        ) {
+            // 8.20.0 may fail for want of memory when it has added the handle, which would then run all the same.
+            // SAFETY: as above; one that is in no multi handle is none of libcurl's business.
+            unsafe { c::curl_multi_remove_handle(self.raw, easy.0) };
+        }
+        check(code)?;
         if !settings.untouched {
             let close: CloseSocketFunction = callbacks::socket_closing;
             // Only now: had the handle belonged to another multi handle, its connections would have got our function.
