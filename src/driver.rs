@@ -644,9 +644,14 @@ impl Driver {
                 self.transfers.borrow_mut().claim_connect(easy, connects);
             }
             let untimed = ours && sys::is_untimed(easy);
-            self.sockets
-                .borrow_mut()
-                .decide(socket, hooked, untimed, self.turn_will_end.get());
+            let connection = (ours && self.bugs.streams_left).then(|| sys::connection(easy));
+            self.sockets.borrow_mut().decide(
+                socket,
+                hooked,
+                untimed,
+                connection,
+                self.turn_will_end.get(),
+            );
         }
         self.watch_the_turn();
     }
@@ -714,6 +719,9 @@ impl Driver {
     /// Takes a transfer out of the multi handle. `false`: libcurl is on the stack below a call of the host's own.
     pub(crate) fn take_out(&self, easy: Easy) -> bool {
         let settings = self.settings.get();
+        if self.bugs.streams_left && self.transfers.borrow().running() > 0 && sys::is_http2(easy) {
+            self.stream_ends(sys::connection(easy));
+        }
         if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {
             return false;
         }

@@ -18,6 +18,8 @@ pub(crate) enum Bug {
     ShutdownStalls,
     /// A transfer paused by call is given data when libcurl looks at it.
     PauseIsIgnored,
+    /// What TLS has read for a stream of HTTP/2 may be left there when another ends.
+    StreamsLeft,
 }
 
 /// What the driver may see of a bug.
@@ -171,10 +173,10 @@ static KNOWN: &[Quirk] = &[
         "connections that close over TLS may never be closed, and keep their descriptor and memory",
         "uvcurl makes libcurl see to them every 5 seconds while transfers are in flight"),
     // Since OpenSSL reads ahead (curl#17548). Without the others' data in it the socket is not readable any more.
-    quirk(0x08_0f_00, UNFIXED, None, "lib/http2.c, h2_progress_ingress()",
+    quirk(0x08_0f_00, UNFIXED, Some(Bug::StreamsLeft), "lib/http2.c, h2_progress_ingress()",
         "a transfer over HTTP/2 may wait for data that TLS has already read, if another one of its connection has ended \
          without an event of the socket",
-        "uvcurl makes libcurl look at silent transfers once a second (UVCURL_TICK_MS)"),
+        "uvcurl makes libcurl look at the others 40 ms later"),
 ];
 
 fn known(libcurl: u32) -> impl Iterator<Item = &'static Quirk> {
@@ -189,6 +191,7 @@ pub(crate) struct Bugs {
     pub(crate) pause_spins: bool,
     pub(crate) shutdown_stalls: bool,
     pub(crate) pause_is_ignored: bool,
+    pub(crate) streams_left: bool,
 }
 
 impl Bugs {
@@ -197,6 +200,7 @@ impl Bugs {
             pause_spins: has(libcurl, Bug::PauseSpins),
             shutdown_stalls: has(libcurl, Bug::ShutdownStalls),
             pause_is_ignored: has(libcurl, Bug::PauseIsIgnored),
+            streams_left: has(libcurl, Bug::StreamsLeft),
         }
     }
 }
@@ -323,8 +327,7 @@ mod tests {
              (lib/thrdqueue.c); uvcurl cannot prevent it; the timeouts of the transfer end it. Also: connections that close over TLS may never be closed, and keep their descriptor and memory \
              (curl#22282); uvcurl makes libcurl see to them every 5 seconds while transfers are in flight. Also: a transfer over \
              HTTP/2 may wait for data that TLS has already read, if another one of its connection has ended without an event \
-             of the socket (lib/http2.c, h2_progress_ingress()); uvcurl makes libcurl look at silent transfers once a second \
-             (UVCURL_TICK_MS)."
+             of the socket (lib/http2.c, h2_progress_ingress()); uvcurl makes libcurl look at the others 40 ms later."
         );
         let text = warning(0x08_0a_00).expect("8.10.0 has several");
         for part in ["libcurl 8.10.0: ", "curl#15627", "curl#14870", " Also: "] {

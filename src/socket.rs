@@ -77,6 +77,8 @@ struct Record {
     fruitless: u32,
     /// Its transfer speaks a protocol whose timeouts are libcurl's to check and nobody's to call for (R20).
     untimed: bool,
+    /// libcurl's number for its connection, where that is of use.
+    connection: Option<u64>,
     /// When it was looked at last it was ready, and the loop has not said so since: how often the loop had been about to
     /// poll by then.
     ready_turn: Option<u64>,
@@ -248,6 +250,7 @@ impl Sockets {
                 events: 0,
                 fruitless: 0,
                 untimed: false,
+                connection: None,
                 ready_turn: None,
                 seen_ms: 0,
                 looked_ms: 0,
@@ -405,12 +408,20 @@ impl Sockets {
 
     /// Whether the connection of `socket` is known to have our close-socket function.
     /// `untimed`: its transfer has timeouts that libcurl does not ask to be called for.
-    pub(crate) fn decide(&mut self, socket: Socket, hooked: bool, untimed: bool, may_leave: bool) {
+    pub(crate) fn decide(
+        &mut self,
+        socket: Socket,
+        hooked: bool,
+        untimed: bool,
+        connection: Option<u64>,
+        may_leave: bool,
+    ) {
         if untimed {
             self.untimed_ms = LEAST_GAP_MS;
         }
         if let Some(record) = self.get(socket) {
             record.untimed = untimed;
+            record.connection = connection;
             if hooked {
                 record.keep = Keep::Hooked;
             } else if record.is_undecided() {
@@ -686,6 +697,27 @@ impl Sockets {
             self.search = Some(0);
         }
         Hearing::Deaf
+    }
+
+    /// A socket, from that number on, that is wanted for one of these connections and has shown no life since.
+    pub(crate) fn next_of(
+        &self,
+        connections: &[u64],
+        since_ms: u64,
+        from: Socket,
+    ) -> Option<Socket> {
+        let from = index(from)?;
+        let at = (from..self.table.len()).find(|at| {
+            self.table[*at].as_ref().is_some_and(|record| {
+                !record.vacant
+                    && record.wanted != Events::NONE
+                    && record.seen_ms <= since_ms
+                    && record
+                        .connection
+                        .is_some_and(|own| connections.contains(&own))
+            })
+        })?;
+        Some(at as Socket)
     }
 
     /// How soon sockets whose timeouts nobody calls for are to be looked at; 0: there are none.

@@ -36,6 +36,10 @@ const MAX_CALL_NS: u64 = 5_000_000;
 const FIRST_GUESS_NS: u64 = 2_000;
 /// Transfers without socket or timer that are examined at a time.
 const SUSPECTS: usize = 16;
+/// Connections of HTTP/2 that are looked at for the sake of what another stream's end may have left in TLS.
+const STREAMS: usize = 8;
+/// How long that is waited with: most often data come meanwhile, and libcurl then sees to all streams of the connection.
+const STREAMS_MS: u64 = 40;
 /// Log lines that wait for the end of the turn.
 const MAX_LINES: usize = 64;
 
@@ -50,6 +54,9 @@ pub(crate) struct Watch {
     again_ns: Cell<u64>,
     each_ns: Cell<u64>,
     least_ns: Cell<u64>,
+    /// Connections on which a stream of HTTP/2 has ended, up to so many, and when the last did.
+    streams: Cell<([u64; STREAMS], usize)>,
+    stream_ms: Cell<u64>,
     log: RefCell<Option<LogFn>>,
     lines: RefCell<VecDeque<String>>,
     any_lines: Cell<bool>,
@@ -66,6 +73,8 @@ impl Default for Watch {
             again_ns: Cell::new(0),
             each_ns: Cell::new(FIRST_GUESS_NS),
             least_ns: Cell::new(FIRST_GUESS_NS),
+            streams: Cell::default(),
+            stream_ms: Cell::new(0),
             log: RefCell::default(),
             lines: RefCell::default(),
             any_lines: Cell::new(false),
@@ -162,7 +171,40 @@ impl Driver {
         if self.pending.is_suspect() {
             wait = wait.min(pending::AGAIN_MS);
         }
+        if self.watch.streams.get().1 > 0 {
+            wait = wait.min(STREAMS_MS);
+        }
         wait
+    }
+
+    /// A transfer of this connection ends. libcurl may have left in TLS what it has read for the others, and nothing then
+    /// tells of it (lib/http2.c, h2_progress_ingress()).
+    pub(crate) fn stream_ends(&self, connection: u64) {
+        let (mut list, count) = self.watch.streams.get();
+        if !list[..count].contains(&connection) {
+            // Of any more the look once a second takes care.
+            let Some(free) = list.get_mut(count) else {
+                return;
+            };
+            *free = connection;
+            self.watch.streams.set((list, count + 1));
+        }
+        self.watch.stream_ms.set(self.uv().now_ms());
+    }
+
+    fn look_at_streams(&self) {
+        let (list, count) = self.watch.streams.take();
+        let mut from = 0;
+        while count > 0 {
+            let next =
+                self.sockets
+                    .borrow()
+                    .next_of(&list[..count], self.watch.stream_ms.get(), from);
+            let Some(socket) = next else { return };
+            from = socket + 1;
+            self.counters.add(&self.counters.looks);
+            self.act(Action::Look(socket));
+        }
     }
 
     /// The timer that looks after silent transfers has fired.
@@ -188,6 +230,7 @@ impl Driver {
         if tick {
             self.tick(now);
         }
+        self.look_at_streams();
         self.look_at_silent(now);
         if slow && self.bugs.shutdown_stalls {
             self.act(Action::Everything);

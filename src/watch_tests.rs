@@ -991,3 +991,95 @@ fn without_memory_there_is_no_line() {
     assert_eq!((counters.spins.get(), counters.unsaid.get()), (1, 1));
     assert!(lines.borrow().is_empty());
 }
+
+/// Streams of one connection each on its own number, whose socket the first has announced.
+fn streams(t: &Test, connection: u64, socket: Socket, numbers: [usize; 2]) -> [Easy; 2] {
+    numbers.map(|number| {
+        let easy = t.start(number);
+        world(|w| w.connection.insert(easy, connection));
+        t.play(move |driver| driver.socket_wanted(easy, socket, Events::IN));
+        turn(&t.driver);
+        easy
+    })
+}
+
+fn ends(t: &Test, easy: Easy) {
+    t.play(move |_| world(|w| w.finish(easy, 0)));
+    t.driver.timer_wanted(0);
+    turn(&t.driver);
+}
+
+#[test]
+fn when_a_stream_ends_the_others_of_its_connection_are_looked_at_once() {
+    let t = Test::on(0x081600);
+    let [one, _] = streams(&t, 7, 5, [1, 2]);
+    streams(&t, 8, 6, [3, 4]);
+    t.pass(100);
+    ends(&t, one);
+    assert_eq!(t.driver.look_wait(), 40);
+    t.pass(40);
+    assert_eq!((looks(5), looks(6)), (1, 0));
+    assert_eq!(t.driver.look_wait(), 1_000);
+    t.pass(40);
+    assert_eq!((looks(5), looks(6)), (1, 0));
+    assert_eq!(t.driver.counters.stalls.get(), 0);
+}
+
+#[test]
+fn so_they_are_when_one_is_cancelled() {
+    let t = Test::on(0x081600);
+    let [_, two] = streams(&t, 7, 5, [1, 2]);
+    t.driver.cancel(two).unwrap();
+    t.pass(40);
+    assert_eq!(looks(5), 1);
+}
+
+#[test]
+fn streams_that_have_shown_life_since_are_not_looked_at() {
+    let t = Test::on(0x081600);
+    let [one, _] = streams(&t, 7, 5, [1, 2]);
+    ends(&t, one);
+    world(|w| w.loop_ms += 1);
+    poll_ready(&t.driver, 5);
+    t.pass(39);
+    assert_eq!(looks(5), 0);
+}
+
+#[test]
+fn no_stream_is_looked_at_where_there_is_no_need() {
+    {
+        // Nobody is left.
+        let t = Test::on(0x081600);
+        let one = t.running(1, 5);
+        world(|w| w.connection.insert(one, 7));
+        ends(&t, one);
+        t.running(2, 6);
+        assert_eq!(t.driver.look_wait(), 1_000);
+    }
+    // A libcurl that has not the bug, and transfers that are no streams.
+    for (libcurl, http2) in [(0x080e01, true), (0x081600, false)] {
+        let t = Test::on(libcurl);
+        let [one, _] = streams(&t, 7, 5, [1, 2]);
+        if !http2 {
+            world(|w| w.connection.clear());
+        }
+        ends(&t, one);
+        assert_eq!(t.driver.look_wait(), 1_000);
+        t.pass(40);
+        assert_eq!(looks(5), 0);
+    }
+}
+
+#[test]
+fn streams_of_eight_connections_are_looked_at_together() {
+    let t = Test::on(0x081600);
+    let firsts: Vec<Easy> = (0..10)
+        .map(|at| streams(&t, at as u64, 20 + at as Socket, [2 * at + 1, 2 * at + 2])[0])
+        .collect();
+    for easy in firsts {
+        ends(&t, easy);
+    }
+    t.pass(40);
+    let looked: Vec<usize> = (20..30).map(looks).collect();
+    assert_eq!(looked, [1, 1, 1, 1, 1, 1, 1, 1, 0, 0]);
+}

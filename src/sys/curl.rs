@@ -148,6 +148,10 @@ const CONNECT_TIME_T: c::CURLINFO = OFF_T + 52;
 const PRETRANSFER_TIME_T: c::CURLINFO = OFF_T + 53;
 const STARTTRANSFER_TIME_T: c::CURLINFO = OFF_T + 54;
 const APPCONNECT_TIME_T: c::CURLINFO = OFF_T + 56;
+// Since libcurl 8.2.
+const CONN_ID: c::CURLINFO = OFF_T + 64;
+const HTTP_VERSION: c::CURLINFO = 0x20_0000 + 46;
+const HTTP_VERSION_2_0: c_long = 3;
 
 /// One of the numbers above; 0 if libcurl does not say.
 fn number(easy: Easy, info: c::CURLINFO) -> u64 {
@@ -156,6 +160,19 @@ fn number(easy: Easy, info: c::CURLINFO) -> u64 {
     // libcurl's callbacks too.
     unsafe { c::curl_easy_getinfo(easy.0, info, &mut value) };
     u64::try_from(value).unwrap_or(0)
+}
+
+/// libcurl's number for the connection that the transfer has, or had last.
+pub(crate) fn connection(easy: Easy) -> u64 {
+    number(easy, CONN_ID)
+}
+
+/// Whether the answer has come over HTTP/2.
+pub(crate) fn is_http2(easy: Easy) -> bool {
+    let mut version: c_long = 0;
+    // SAFETY: as in `number`; storage for a long.
+    unsafe { c::curl_easy_getinfo(easy.0, HTTP_VERSION, &mut version) };
+    version == HTTP_VERSION_2_0
 }
 
 /// The URL that libcurl is at, as the host or a server wrote it.
@@ -356,16 +373,13 @@ impl Multi {
 
     pub(crate) fn add(&self, easy: Easy, settings: Settings) -> Result<(), c_int> {
         // SAFETY: a live multi handle, and the host promises a live easy handle.
-        let code = unsafe { c::curl_multi_add_handle(self.raw, easy.0) };
-        if !matches!(
-            code,
-            c::CURLM_OK | c::CURLM_ADDED_ALREADY | c::CURLM_RECURSIVE_API_CALL
-        ) {
+        let added = check(unsafe { c::curl_multi_add_handle(self.raw, easy.0) });
+        if !matches!(added, Ok(()) | Err(error::EBUSY | error::RECURSIVE)) {
             // 8.20.0 may fail for want of memory when it has added the handle, which would then run all the same.
             // SAFETY: as above; one that is in no multi handle is none of libcurl's business.
             unsafe { c::curl_multi_remove_handle(self.raw, easy.0) };
         }
-        check(code)?;
+        added?;
         if !settings.untouched {
             let close: CloseSocketFunction = callbacks::socket_closing;
             // Only now: had the handle belonged to another multi handle, its connections would have got our function.

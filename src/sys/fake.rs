@@ -80,6 +80,8 @@ pub(crate) struct World {
     pub(crate) resolver: Option<Socket>,
     /// Transfers of protocols whose timeouts libcurl keeps to itself.
     pub(crate) untimed: HashSet<Easy>,
+    /// The HTTP/2 connections that transfers are on.
+    pub(crate) connection: BTreeMap<Easy, u64>,
     /// Bytes that a transfer has moved, and that a connection has received.
     pub(crate) moved: BTreeMap<Easy, u64>,
     pub(crate) received: BTreeMap<Socket, u64>,
@@ -549,6 +551,12 @@ pub(crate) fn is_tcp(socket: Socket) -> bool {
 }
 pub(crate) fn is_untimed(easy: Easy) -> bool {
     world(|w| w.untimed.contains(&easy))
+}
+pub(crate) fn connection(easy: Easy) -> u64 {
+    world(|w| w.connection.get(&easy).copied().unwrap_or(0))
+}
+pub(crate) fn is_http2(easy: Easy) -> bool {
+    world(|w| w.connection.contains_key(&easy))
 }
 pub(crate) fn moved(easy: Easy) -> u64 {
     world(|w| w.moved.get(&easy).copied().unwrap_or(0))
