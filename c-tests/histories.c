@@ -136,8 +136,7 @@ static struct {
   uv_timer_t sentinel, drain_timer;
   uv_prepare_t turn_counter;
   unsigned long turn;
-  bool http2; /* secure histories use it */
-  long tick;  /* UVCURL_TICK_MS of all drivers; below 0: its default */
+  long tick; /* UVCURL_TICK_MS of all drivers; below 0: its default */
   struct driver drivers[DRIVERS];
   struct slot slots[SLOTS];
   struct watcher watchers[WATCHERS];
@@ -686,7 +685,7 @@ static void set_secure(struct slot *s, dice *d) {
   static const char *const paths[] = {"/bytes", "/chunked", "/eof", "/linger-close"};
   static const size_t sizes[] = {0, 10, 5000, 70000};
   ALLOW(s, CURLE_OK);
-  if (h.http2 && one_in(d, 2)) {
+  if (h2_port && one_in(d, 2)) {
     bool large = one_in(d, 4);
     s->http2 = true;
     s->size = large ? 100 << 10 : 1 << 10;
@@ -1447,11 +1446,9 @@ static void history(uint64_t seed, enum flavour flavour, const char *name) {
   CHECK_INT(uv_prepare_start(&h.turn_counter, on_turn), 0);
   uv_unref((uv_handle_t *)&h.turn_counter);
   h.turn = 1;
-  /* Mostly without the looks after silent transfers, which make up for what a driver forgets; but
-   * libcurl forgets streams of HTTP/2 over TLS (nginx/answer_left_behind_in_tls). */
-  h.http2 = h2_port && one_in(&d, 2);
+  /* Mostly without the looks after silent transfers, which make up for what a driver forgets. */
   h.tick = one_in(&d, 4) ? 10 + (long)below(&d, 40) : 3600000;
-  if (!is_reliable() || (flavour == SECURE && h.http2))
+  if (!is_reliable())
     h.tick = -1;
   for (int i = 0; i < DESCRIPTORS; i++)
     h.descriptors[i] = -1;
