@@ -454,3 +454,29 @@ impl Transfers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{State, Transfers};
+    use crate::sys::DoneFn;
+    use crate::tests::easy;
+    use std::rc::Rc;
+
+    #[test]
+    fn what_is_taken_back_leaves_the_reports_of_others() {
+        let mut transfers = Transfers::default();
+        for number in [1, 2, 3] {
+            let done = DoneFn(Rc::new(|_, _, _| {}));
+            let inserted = transfers.insert(easy(number), done, State::Running, 0);
+            assert_eq!(inserted, Ok(()));
+            assert!(transfers.ended_with(easy(number), number as i32));
+        }
+        transfers.not_ended(easy(2));
+        let reports: Vec<_> = std::iter::from_fn(|| transfers.take_report())
+            .map(|(easy, _, status)| (easy, status))
+            .collect();
+        assert_eq!(reports, [(easy(1), 1), (easy(3), 3)]);
+        transfers.ended(easy(2));
+        assert_eq!(transfers.take_report().map(|report| report.2), Some(2));
+    }
+}
