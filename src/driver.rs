@@ -119,6 +119,9 @@ pub(crate) struct Driver {
     failed: Cell<bool>,
     /// The close callback that is due comes after those of handles that the host has closed.
     last_round: Cell<bool>,
+    /// A connection with TLS has been opened, on a libcurl that may leave streams of HTTP/2 in it. Asking each transfer costs
+    /// some 160 instructions.
+    any_https: Cell<bool>,
     /// How often the idle handle has run, after each of which the loop polls.
     pub(crate) polls: Cell<u64>,
 }
@@ -159,6 +162,7 @@ impl Driver {
             pool: Pool::default(),
             failed: Cell::new(false),
             last_round: Cell::new(false),
+            any_https: Cell::new(false),
             polls: Cell::new(0),
         }
     }
@@ -645,6 +649,9 @@ impl Driver {
             }
             let untimed = ours && sys::is_untimed(easy);
             let connection = (ours && self.bugs.streams_left).then(|| sys::connection(easy));
+            if connection.is_some() && !self.any_https.get() && sys::is_https(easy) {
+                self.any_https.set(true);
+            }
             self.sockets.borrow_mut().decide(
                 socket,
                 hooked,
@@ -719,7 +726,7 @@ impl Driver {
     /// Takes a transfer out of the multi handle. `false`: libcurl is on the stack below a call of the host's own.
     pub(crate) fn take_out(&self, easy: Easy) -> bool {
         let settings = self.settings.get();
-        if self.bugs.streams_left && self.transfers.borrow().running() > 0 && sys::is_http2(easy) {
+        if self.any_https.get() && self.transfers.borrow().running() > 0 && sys::is_http2(easy) {
             self.stream_ends(sys::connection(easy));
         }
         if self.enter(|multi| multi.remove(easy)) == Err(error::RECURSIVE) {

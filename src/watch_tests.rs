@@ -1056,9 +1056,14 @@ fn no_stream_is_looked_at_where_there_is_no_need() {
         t.running(2, 6);
         assert_eq!(t.driver.look_wait(), 1_000);
     }
-    // A libcurl that has not the bug, and transfers that are no streams.
-    for (libcurl, http2) in [(0x080e01, true), (0x081600, false)] {
+    // A libcurl that has not the bug, transfers that are no streams, and streams without TLS.
+    for (libcurl, http2, plain) in [
+        (0x080e01, true, false),
+        (0x081600, false, false),
+        (0x081600, true, true),
+    ] {
         let t = Test::on(libcurl);
+        world(|w| w.plain = plain);
         let [one, _] = streams(&t, 7, 5, [1, 2]);
         if !http2 {
             world(|w| w.connection.clear());

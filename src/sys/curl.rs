@@ -162,6 +162,14 @@ fn number(easy: Easy, info: c::CURLINFO) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
+/// Whether the URL says so; a redirect may lead elsewhere.
+pub(crate) fn is_https(easy: Easy) -> bool {
+    with_url(easy, |url| {
+        url.get(..5)
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"https"))
+    })
+}
+
 /// libcurl's number for the connection that the transfer has, or had last.
 pub(crate) fn connection(easy: Easy) -> u64 {
     number(easy, CONN_ID)

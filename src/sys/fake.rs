@@ -82,6 +82,8 @@ pub(crate) struct World {
     pub(crate) untimed: HashSet<Easy>,
     /// The HTTP/2 connections that transfers are on.
     pub(crate) connection: BTreeMap<Easy, u64>,
+    /// They are without TLS.
+    pub(crate) plain: bool,
     /// Bytes that a transfer has moved, and that a connection has received.
     pub(crate) moved: BTreeMap<Easy, u64>,
     pub(crate) received: BTreeMap<Socket, u64>,
@@ -554,6 +556,9 @@ pub(crate) fn is_untimed(easy: Easy) -> bool {
 }
 pub(crate) fn connection(easy: Easy) -> u64 {
     world(|w| w.connection.get(&easy).copied().unwrap_or(0))
+}
+pub(crate) fn is_https(easy: Easy) -> bool {
+    world(|w| w.connection.contains_key(&easy) && !w.plain)
 }
 pub(crate) fn is_http2(easy: Easy) -> bool {
     world(|w| w.connection.contains_key(&easy))

@@ -12,15 +12,15 @@ mod uv;
 
 #[cfg(not(test))]
 pub(crate) use self::curl::{
-    connection, connects, curl_text, global_init, is_http2, is_tcp, is_untimed, is_wakeup, libcurl,
-    moved, pause, prepare, progress, queues, received, release, stays_ready, Multi, Settings,
-    VERSION_INFO,
+    connection, connects, curl_text, global_init, is_http2, is_https, is_tcp, is_untimed,
+    is_wakeup, libcurl, moved, pause, prepare, progress, queues, received, release, stays_ready,
+    Multi, Settings, VERSION_INFO,
 };
 #[cfg(test)]
 pub(crate) use self::fake::{
-    connection, connects, is_http2, is_tcp, is_untimed, is_wakeup, libcurl, moved, now_ns, pause,
-    prepare, progress, queues, received, release, stays_ready, Check, CloseFn, DoneFn, Hold, Idle,
-    LogFn, Loop, Multi, Poll, Settings, Timer,
+    connection, connects, is_http2, is_https, is_tcp, is_untimed, is_wakeup, libcurl, moved,
+    now_ns, pause, prepare, progress, queues, received, release, stays_ready, Check, CloseFn,
+    DoneFn, Hold, Idle, LogFn, Loop, Multi, Poll, Settings, Timer,
 };
 #[cfg(not(test))]
 pub(crate) use self::uv::{
