@@ -462,13 +462,43 @@ mod tests {
     use crate::tests::easy;
     use std::rc::Rc;
 
+    fn running(transfers: &mut Transfers, number: usize) {
+        let done = DoneFn(Rc::new(|_, _, _| {}));
+        let inserted = transfers.insert(easy(number), done, State::Running, 0);
+        assert_eq!(inserted, Ok(()));
+    }
+
+    #[test]
+    fn a_socket_is_counted_for_the_transfer_that_had_it() {
+        let mut transfers = Transfers::default();
+        running(&mut transfers, 1);
+        running(&mut transfers, 2);
+        transfers.tick();
+        transfers.begin_round();
+        assert!(
+            !transfers.count_socket(easy(1), 0),
+            "an earlier start of the same handle had it"
+        );
+        assert!(transfers.count_socket(easy(1), 1));
+        assert!(!transfers.count_socket(easy(1), 1), "its second");
+        assert!(transfers.ended_with(easy(2), 0));
+        assert!(!transfers.count_socket(easy(2), 2), "it has ended");
+    }
+
+    #[test]
+    fn a_stall_is_told_once_and_of_the_same_start() {
+        let mut transfers = Transfers::default();
+        running(&mut transfers, 1);
+        assert!(!transfers.tell_stall(easy(1), 7));
+        assert!(transfers.tell_stall(easy(1), 1));
+        assert!(!transfers.tell_stall(easy(1), 1));
+    }
+
     #[test]
     fn what_is_taken_back_leaves_the_reports_of_others() {
         let mut transfers = Transfers::default();
         for number in [1, 2, 3] {
-            let done = DoneFn(Rc::new(|_, _, _| {}));
-            let inserted = transfers.insert(easy(number), done, State::Running, 0);
-            assert_eq!(inserted, Ok(()));
+            running(&mut transfers, number);
             assert!(transfers.ended_with(easy(number), number as i32));
         }
         transfers.not_ended(easy(2));
