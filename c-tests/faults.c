@@ -856,6 +856,8 @@ TEST(memory_of_libuv) {
 }
 
 static void memory_of_libcurl(size_t from, size_t to) {
+  if (curl_number() == 0x081100)
+    SKIP("this libcurl keeps a lookup that found no memory as one that found no address");
   prepare();
   for (size_t i = from; i <= to; i++)
     try_all(scenarios[i].name, scenarios[i].run, CURL_MEMORY);

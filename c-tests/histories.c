@@ -1527,6 +1527,8 @@ TEST(mixed) {
 }
 
 TEST(secure) {
+  if (curl_number() == 0x080c00)
+    SKIP("this libcurl uses TLS sessions that it has freed (curl#16236)");
   histories(SECURE, "secure");
 }
 
