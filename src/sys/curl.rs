@@ -162,7 +162,7 @@ fn number(easy: Easy, info: c::CURLINFO) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// Whether the URL says so; a redirect may lead elsewhere.
+/// Whether the URL that libcurl is at says so.
 pub(crate) fn is_https(easy: Easy) -> bool {
     with_url(easy, |url| {
         url.get(..5)
