@@ -1050,8 +1050,8 @@ fn no_stream_is_looked_at_where_there_is_no_need() {
     {
         // Nobody is left.
         let t = Test::on(0x081600);
+        world(|w| w.connection.insert(easy(1), 7));
         let one = t.running(1, 5);
-        world(|w| w.connection.insert(one, 7));
         ends(&t, one);
         t.running(2, 6);
         assert_eq!(t.driver.look_wait(), 1_000);
