@@ -194,13 +194,13 @@ impl Driver {
 
     fn look_at_streams(&self) {
         let (list, count) = self.watch.streams.take();
+        if count == 0 {
+            return;
+        }
+        let since = self.watch.stream_ms.get();
+        let next = |from| self.sockets.borrow().next_of(&list[..count], since, from);
         let mut from = 0;
-        while count > 0 {
-            let next =
-                self.sockets
-                    .borrow()
-                    .next_of(&list[..count], self.watch.stream_ms.get(), from);
-            let Some(socket) = next else { return };
+        while let Some(socket) = next(from) {
             from = socket + 1;
             self.counters.add(&self.counters.looks);
             self.act(Action::Look(socket));
