@@ -5,8 +5,7 @@
  * UVCURL_HISTORY_SEED is the first history's seed (the i-th has that plus i), UVCURL_HISTORY_STEPS
  * how many steps there are in all. A history that fails names its seed. Every decision is a hash of
  * the seed and of what it is about, so a replay takes the same ones, although sockets are never
- * twice the same: UVCURL_HISTORY_REPEAT plays each history so many times.
- */
+ * twice the same: UVCURL_HISTORY_REPEAT plays each history so many times. */
 #include "fixture.h"
 
 #include <fcntl.h>
@@ -299,8 +298,7 @@ static void fail(struct slot *s, int code) {
   s->now->failed_by = code;
 }
 
-/* Up to 8.21 a write callback that has failed may get the next data when the transfer is resumed.
- */
+/* Up to 8.21 a write callback that has failed may be given more of an HTTP/2 stream. */
 static bool goes_on_failing(struct slot *s) {
   return s->now->failed_by != 0 && !is_reliable();
 }

@@ -325,8 +325,8 @@ mod tests {
             text,
             "libcurl 8.21.0: a name lookup for which no thread could be made waits until there is another lookup \
              (lib/thrdqueue.c); uvcurl cannot prevent it; the timeouts of the transfer end it. Also: connections that close over \
-             TLS may never be closed, and keep their descriptor and memory (curl#22282); uvcurl makes libcurl see to them every 5 seconds while transfers are in flight. Also: a transfer over \
-             HTTP/2 may wait for data that TLS has already read, if another one of its connection has ended without an event \
+             TLS may never be closed, and keep their descriptor and memory (curl#22282); uvcurl makes libcurl see to them \
+             every 5 seconds while transfers are in flight. Also: a transfer over HTTP/2 may wait for data that TLS has already read, if another one of its connection has ended without an event \
              of the socket (lib/http2.c, h2_progress_ingress()); uvcurl makes libcurl look at the others 40 ms later."
         );
         let text = warning(0x08_0a_00).expect("8.10.0 has several");

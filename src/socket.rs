@@ -682,13 +682,8 @@ impl Sockets {
             record.ready_turn = None;
             return Hearing::Quiet;
         }
-        match record.ready_turn {
-            Some(turn) if turn != turns => {}
-            Some(_) => return Hearing::Doubtful,
-            None => {
-                record.ready_turn = Some(turns);
-                return Hearing::Doubtful;
-            }
+        if *record.ready_turn.get_or_insert(turns) == turns {
+            return Hearing::Doubtful;
         }
         record.ready_turn = None;
         record.disarm();

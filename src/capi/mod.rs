@@ -109,6 +109,9 @@ pub const UVCURL_MAXCONNECTS: uvcurl_option = 2;
 /// socket; and, when a transfer has no socket, because it is paused or its name is being looked up, one call of libcurl
 /// over all transfers, which is left out where it would take more than 5 ms or 3 % of the time. With 0, silent sockets are
 /// looked at every 5 seconds and nothing more is done: progress callbacks do not run, and the timeouts named above are late.
+///
+/// Whatever the value, a connection of HTTP/2 over TLS is looked at once, 40 ms after one of its transfers has ended while
+/// others go on: libcurl from 8.15 on may forget those.
 pub const UVCURL_TICK_MS: uvcurl_option = 3;
 
 /// Makes a driver on a loop.
