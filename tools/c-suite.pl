@@ -35,10 +35,15 @@ my $harness = TAP::Harness->new({
     return ['timeout', '-k', '5', $limit, split(' ', $wrap), $program, $case];
   },
 });
-my %reason;
+my (%reason, %why, %comments);
 $harness->callback(made_parser => sub {
   my ($parser, $job) = @_;
-  $parser->callback(test => sub { $reason{ $job->[1] } = $_[0]->explanation if $_[0]->has_skip });
+  $parser->callback(comment => sub { push @{ $comments{ $job->[1] } }, $_[0]->as_string });
+  $parser->callback(test => sub {
+    my ($test) = @_;
+    $reason{ $job->[1] } = $test->explanation if $test->has_skip;
+    ($why{ $job->[1] } = $test->description) =~ s/^- \Q$job->[1]\E// unless $test->is_ok;
+  });
 });
 my $all = $harness->runtests(@tests);
 # A test fails by its TAP, by TAP it did not finish, or by its exit status.
@@ -47,7 +52,11 @@ my $failed = keys %failed;
 my $skipped = grep { !$failed{$_} } $all->skipped;
 my $passed = @tests - $failed - $skipped;
 print "skipped: $_: $reason{$_}\n" for $all->skipped;
-print "FAILED: $_\n" for sort keys %failed;
+# Once more at the end, where it is still in sight.
+for my $name (sort keys %failed) {
+  print map { "$_\n" } @{ $comments{$name} // [] };
+  print "FAILED: $name", $why{$name} // ': ended without a result', "\n";
+}
 print "$passed passed, $failed failed, $skipped skipped\n";
 if (defined $result) {
   open my $out, '>', $result or die "$result: $!\n";

@@ -41,13 +41,16 @@ __attribute__((noreturn)) static void end_case(int code) {
 }
 
 void test_fail(const char *file, int line, const char *format, ...) {
+  char reason[1000];
   va_list args;
-  fprintf(stderr, "# %s:%d: ", file, line);
   va_start(args, format);
-  vfprintf(stderr, format, args);
+  vsnprintf(reason, sizeof reason, format, args);
   va_end(args);
-  fputc('\n', stderr);
-  printf("not ok 1 - %s\n", case_name);
+  for (char *c = reason; *c != '\0'; c++) {
+    if (*c == '\n')
+      *c = ' ';
+  }
+  printf("not ok 1 - %s: %s:%d: %s\n", case_name, file, line, reason);
   end_case(1);
 }
 
@@ -175,7 +178,7 @@ static bool descriptors_settle(void) {
 static int run_case(const test_case *c, const char *file) {
   const char *slash = strrchr(file, '/'), *base = slash ? slash + 1 : file;
   snprintf(case_name, sizeof case_name, "%.*s/%s", (int)strcspn(base, "."), base, c->name);
-  snprintf(timeout_text, sizeof timeout_text, "not ok 1 - %s\n", case_name);
+  snprintf(timeout_text, sizeof timeout_text, "not ok 1 - %s: takes too long\n", case_name);
   printf("1..1\n");
   fflush(stdout);
 
@@ -195,7 +198,7 @@ static int run_case(const test_case *c, const char *file) {
   if (settled && __lsan_do_recoverable_leak_check && __lsan_do_recoverable_leak_check())
     settled = false;
   alarm(0);
-  printf("%s 1 - %s\n", settled ? "ok" : "not ok", case_name);
+  printf(settled ? "ok 1 - %s\n" : "not ok 1 - %s: something was left\n", case_name);
   fflush(stdout);
   return settled ? 0 : 1;
 }
