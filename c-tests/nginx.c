@@ -155,6 +155,13 @@ static size_t on_read(char *to, size_t size, size_t count, void *arg) {
   return n;
 }
 
+static void upload_from(transfer *t, struct source *s) {
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_UPLOAD, 1L), CURLE_OK);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, on_read), CURLE_OK);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READDATA, s), CURLE_OK);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)s->size), CURLE_OK);
+}
+
 static void put_and_get(enum port port) {
   static const size_t sizes[] = {0, 1000, 3000000};
   char path[100];
@@ -167,10 +174,7 @@ static void put_and_get(enum port port) {
     struct source s = {0, sizes[i]};
     snprintf(path, sizeof path, "/upload/%d-%d-%d", (int)getpid(), port, i);
     transfer *t = new_transfer(&f, port, path);
-    CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_UPLOAD, 1L), CURLE_OK);
-    CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, on_read), CURLE_OK);
-    CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READDATA, &s), CURLE_OK);
-    CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)s.size), CURLE_OK);
+    upload_from(t, &s);
     begin(&f, t);
     fixture_run(&f);
     CHECK_INT(t->status, 0);
@@ -264,17 +268,21 @@ static void on_sentinel(fixture *f, void *fired) {
   *(bool *)fired = true;
 }
 
+static void run_for_100_ms(fixture *f) {
+  bool fired = false;
+  fixture_after(f, 100, on_sentinel, &fired);
+  while (!fired)
+    CHECK(uv_run(&f->loop, UV_RUN_ONCE) != 0);
+}
+
 /* Runs the loop for a while; there must be next to nothing to do. */
 static void expect_quiet(fixture *f) {
   static uv_prepare_t prepare;
-  bool fired = false;
   CHECK_INT(uv_prepare_init(&f->loop, &prepare), 0);
   CHECK_INT(uv_prepare_start(&prepare, on_prepare), 0);
   uv_unref((uv_handle_t *)&prepare);
   turns = 0;
-  fixture_after(f, 100, on_sentinel, &fired);
-  while (!fired)
-    CHECK(uv_run(&f->loop, UV_RUN_ONCE) != 0);
+  run_for_100_ms(f);
   CHECK_BETWEEN(turns, 1, 60);
   uv_close((uv_handle_t *)&prepare, NULL);
 }
@@ -316,6 +324,67 @@ TEST(one_stream_is_cancelled) {
   begin(&f, after);
   fixture_run(&f);
   CHECK_INT(check_and_free(after, H2, 100 << 10), 0);
+  fixture_close(&f);
+}
+
+static size_t pause_at_once(transfer *t, const char *data, size_t n) {
+  (void)data;
+  if (t->user != NULL)
+    return n;
+  t->user = t;
+  return CURL_WRITEFUNC_PAUSE;
+}
+
+/* What the process has in memory. */
+static size_t resident(void) {
+  long all, resident;
+  FILE *file = fopen("/proc/self/statm", "r");
+  CHECK(file != NULL && fscanf(file, "%ld %ld", &all, &resident) == 2);
+  fclose(file);
+  return (size_t)resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* S52: paused streams hold up no other and cause no turns. What libcurl keeps of each is little
+ * more than the least window of HTTP/2, and up to 10 MB before 8.22; uvcurl keeps nothing. */
+TEST(a_hundred_paused_streams) {
+  if (curl_number() < 0x075800)
+    SKIP("libcurl before 7.88 reads nothing of a connection while one of its streams is paused");
+  transfer *t[100];
+  const int n = test_slowdown() > 1 ? 20 : 100, go_on = test_slowdown() > 1 ? 1 : 3;
+  fixture f;
+  fixture_open_bare(&f);
+  transfer *first = new_transfer(&f, H2, "/1k");
+  begin(&f, first);
+  fixture_run(&f);
+  check_and_free(first, H2, 1 << 10);
+  size_t before = resident();
+  for (int i = 0; i < n; i++) {
+    t[i] = new_transfer(&f, H2, "/10m");
+    t[i]->on_write = pause_at_once;
+    begin(&f, t[i]);
+  }
+  for (int i = 0; i < n; i++) {
+    while (t[i]->user == NULL)
+      CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+  }
+  /* curl#21671: a socket that stays ready is told of first. */
+  run_for_100_ms(&f);
+  expect_quiet(&f);
+  if (curl_number() >= 0x081600)
+    CHECK_BETWEEN((long long)resident() - (long long)before, 0, 256LL * 1024 * n * test_slowdown());
+  for (int i = 0; i < go_on; i++)
+    CHECK_INT(transfer_pause(&f, t[i], CURLPAUSE_CONT), 0);
+  for (int i = 0; i < go_on; i++) {
+    while (t[i]->done == 0)
+      CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+    CHECK_INT(check_and_free(t[i], H2, 10 << 20), 0);
+  }
+  fixture_begin_close(&f);
+  fixture_run(&f);
+  for (int i = go_on; i < n; i++) {
+    CHECK_INT(t[i]->status, UV_ECANCELED);
+    transfer_free(t[i]);
+  }
   fixture_close(&f);
 }
 
@@ -378,7 +447,7 @@ TEST(close_in_the_middle) {
   fixture_close(&f);
 }
 
-/* ---- what TLS has read for somebody else ---- */
+/* ---- what comes late ---- */
 
 /* Between the client and nginx, in a thread of its own: holds nginx's answers back until it is told
  * to hand them over all at once. */
@@ -446,10 +515,10 @@ static int open_relay(struct relay *r, pthread_t *thread) {
 }
 
 /* On the relay instead of nginx itself. */
-static transfer *new_stream(fixture *f, int port) {
-  char url[100];
-  transfer *t = new_transfer(f, H2, "/1k");
-  snprintf(url, sizeof url, "https://127.0.0.1:%d/1k", port);
+static transfer *new_stream(fixture *f, int port, const char *path) {
+  char url[200];
+  transfer *t = new_transfer(f, H2, path);
+  snprintf(url, sizeof url, "https://127.0.0.1:%d%s", port, path);
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_URL, url), CURLE_OK);
   return t;
 }
@@ -459,6 +528,43 @@ static void run_until_held(fixture *f, struct relay *r, size_t n) {
     uv_run(&f->loop, UV_RUN_NOWAIT);
     usleep(1000);
   }
+}
+
+/* S26: an upload has filled the peer's window, and the peer's updates of it do not come. */
+TEST(upload_stalls_at_the_peers_window) {
+  static struct relay relay;
+  pthread_t thread;
+  char path[100];
+  fixture f;
+  fixture_open_bare(&f);
+  transfer_free(new_transfer(&f, H2, "/1k"));
+  int port = open_relay(&relay, &thread);
+  transfer *first = new_stream(&f, port, "/1k");
+  begin(&f, first);
+  fixture_run(&f);
+  check_and_free(first, H2, 1 << 10);
+  relay.hold = true;
+  struct source s = {0, 3000000};
+  snprintf(path, sizeof path, "/upload/%d-stalled", (int)getpid());
+  transfer *t = new_stream(&f, port, path);
+  upload_from(t, &s);
+  begin(&f, t);
+  /* The least window that HTTP/2 starts with. */
+  while (s.at < 65535)
+    CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+  /* curl#10618: a socket that stays ready is told of first. */
+  run_for_100_ms(&f);
+  expect_quiet(&f);
+  CHECK(s.at < s.size);
+  CHECK_INT(t->done, 0);
+  relay.hold = false;
+  fixture_run(&f);
+  CHECK_INT(t->status, 0);
+  CHECK_INT(t->code, 201);
+  CHECK_INT(s.at, s.size);
+  transfer_free(t);
+  fixture_close(&f);
+  CHECK_INT(pthread_join(thread, NULL), 0);
 }
 
 /* Two answers come while the host is busy, and then libcurl runs one transfer alone, for it was
@@ -476,7 +582,8 @@ TEST(answer_left_behind_in_tls) {
   /* Not the look at silent transfers. */
   CHECK_INT(uvcurl_set(f.uc, UVCURL_TICK_MS, 3600000), 0);
   int port = open_relay(&relay, &thread);
-  transfer *first = new_stream(&f, port), *one = new_stream(&f, port), *two = new_stream(&f, port);
+  transfer *first = new_stream(&f, port, "/1k"), *one = new_stream(&f, port, "/1k"),
+           *two = new_stream(&f, port, "/1k");
   begin(&f, first);
   fixture_run(&f);
   check_and_free(first, H2, 1 << 10);
@@ -568,5 +675,6 @@ TEST(range_head_and_404) {
 TEST_MAIN(T(downloads), T(downloads_tls), T(downloads_h2), T(hundred_at_once),
           T(hundred_at_once_tls), T(hundred_at_once_h2), T(keep_alive), T(keep_alive_tls),
           T(keep_alive_h2), T(upload), T(upload_tls), T(upload_h2), T(one_stream_is_paused),
-          T(one_stream_is_cancelled), T(shutdown_without_a_transfer), T(close_in_the_middle),
+          T(one_stream_is_cancelled), T(a_hundred_paused_streams), T(shutdown_without_a_transfer),
+          T(close_in_the_middle), T(upload_stalls_at_the_peers_window),
           T(answer_left_behind_in_tls), T(unknown_issuer), T(range_head_and_404))

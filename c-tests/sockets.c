@@ -1060,7 +1060,7 @@ TEST(idle_connections_are_closed_by_the_peer) {
   open_loop(&f, &(server_options){.extra_addresses = 16});
   CHECK_INT(uvcurl_set(f.uc, UVCURL_MAXCONNECTS, 5), 0);
   int base = test_descriptors(), most = 0;
-  for (int i = 0, n = test_slowdown() > 1 ? 100 : 400; i < n; i++) {
+  for (int i = 0, n = test_slowdown() > 1 ? 100 : 3000; i < n; i++) {
     const char *path = i % 2 ? "/late-fin/5/100" : "/linger-close/100";
     transfer *t = transfer_new_url(&f, server_extra_url(f.server, url, sizeof url, i % 16, path));
     begin(&f, t);

@@ -34,6 +34,10 @@ const EVENTS_TOGETHER: u32 = 128;
 /// Calls for 0 ms in a row, with no sign from any socket between them, that a libcurl with that bug gets while a transfer
 /// is paused; and what it has to wait for each further one.
 const HURRIES: u32 = 16;
+/// The same if none is known to be paused: a callback may have paused one. Then nothing must have moved, either, which is
+/// asked of so many transfers.
+const HURRIES_UNKNOWN: u32 = 256;
+const ASKED: usize = 128;
 const HURRY_MS: u64 = 10;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,6 +117,8 @@ pub(crate) struct Driver {
     events: Cell<u32>,
     /// Calls for 0 ms since a socket was ready or the host asked for something.
     hurries: Cell<u32>,
+    /// What all transfers had moved at the last of many such calls.
+    moved: Cell<Option<u64>>,
     settings: Cell<Settings>,
     pub(crate) pool: Pool,
     /// A bug of ours was contained: transfers fail, and no more are taken.
@@ -158,6 +164,7 @@ impl Driver {
             bugs: Bugs::of(sys::libcurl()),
             events: Cell::new(0),
             hurries: Cell::new(0),
+            moved: Cell::new(None),
             settings: Cell::new(Settings { untouched: false }),
             pool: Pool::default(),
             failed: Cell::new(false),
@@ -746,6 +753,11 @@ impl Driver {
         match self.enter(|_| sys::pause(easy, mask)) {
             Ok(()) => {
                 self.transfers.borrow_mut().set_paused(easy, mask != 0);
+                let mut sockets = self.sockets.borrow_mut();
+                if sockets.any_unwatched() {
+                    // One that was left alone because of the pause.
+                    sockets.search();
+                }
                 Ok(())
             }
             // Below a call of the host's own into libcurl: later, whichever way it goes.
@@ -851,10 +863,19 @@ impl Driver {
     fn slow_down(&self) {
         let asks = self.handles(|h| h.deadline.is_unknown()) == Some(true);
         let hurries = if asks { self.hurries.get() + 1 } else { 0 };
-        self.hurries.set(hurries.min(HURRIES));
-        if self.bugs.pause_spins && hurries > HURRIES && self.transfers.borrow().paused() > 0 {
-            self.handles(|h| h.deadline.put_off(&self.uv, HURRY_MS));
+        self.hurries.set(hurries.min(HURRIES_UNKNOWN));
+        if self.bugs.pause_spins && hurries > HURRIES {
+            let paused = self.transfers.borrow().paused() > 0;
+            if paused || hurries > HURRIES_UNKNOWN && self.moves_nothing() {
+                self.handles(|h| h.deadline.put_off(&self.uv, HURRY_MS));
+            }
         }
+    }
+
+    /// Whether nothing has moved since this was asked last.
+    fn moves_nothing(&self) -> bool {
+        let moved = self.transfers.borrow().moved(ASKED);
+        moved.is_some() && self.moved.replace(moved) == moved
     }
 
     fn try_pending(&self) {

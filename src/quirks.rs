@@ -39,7 +39,9 @@ const LOOKS_LIKE: &[(Symptom, &str)] = &[
     (Symptom::Forgotten, "curl#18815"),
     (Symptom::Unread, "curl#17636"),
     (Symptom::Unread, "lib/http2.c, h2_progress_ingress()"),
+    (Symptom::Spin, "curl#10618"),
     (Symptom::Spin, "curl#14280"),
+    (Symptom::Spin, "curl#21671"),
     (Symptom::Spin, "curl#21547"),
 ];
 
@@ -102,6 +104,9 @@ static KNOWN: &[Quirk] = &[
     quirk(0, 0x07_58_00, None, "lib/http2.c",
         "nothing is read from an HTTP/2 connection while one of its streams is paused",
         "uvcurl cannot prevent it"),
+    quirk(0x07_58_00, 0x08_00_00, None, "curl#10618",
+        "the socket stays ready while an HTTP/2 upload waits for the peer to read",
+        "uvcurl then looks 20 times a second whether it may go on, and hears of what the peer says at once"),
     quirk(0x08_03_00, 0x08_04_00, None, "curl#11982",
         "a paused transfer of unknown length may be closed",
         "uvcurl cannot prevent it"),
@@ -158,8 +163,8 @@ static KNOWN: &[Quirk] = &[
         "the end of a transfer whose name is still being looked up waits for the lookup",
         "uvcurl sets CURLOPT_QUICK_EXIT, unless UVCURL_EASY_UNTOUCHED is set"),
     quirk(0x08_09_00, 0x08_15_00, Some(Bug::PauseSpins), "curl#21671",
-        "libcurl asks to be called without a break while a transfer is paused by call",
-        "uvcurl calls it at most 100 times a second then"),
+        "libcurl asks to be called without a break while a transfer is paused, or its socket stays ready",
+        "uvcurl calls it at most 100 times a second then, and watches the socket 20 times a second"),
     quirk(0x08_0d_00, 0x08_15_00, None, "CVE-2026-9080",
         "curl_easy_pause() inside the socket callback uses freed memory",
         "uvcurl_pause() never calls it there"),
@@ -263,6 +268,7 @@ mod tests {
         #[rustfmt::skip]
         let expected: &[(&str, Versions, Versions)] = &[
             ("lib/http2.c", &[(7, 84, 0), (7, 87, 0)], &[(7, 88, 0)]),
+            ("curl#10618", &[(7, 88, 0), (7, 88, 1)], &[(7, 87, 0), (8, 0, 0)]),
             ("curl#11982", &[(8, 3, 0)], &[(8, 2, 1), (8, 4, 0)]),
             ("curl#13227", &[(7, 84, 0), (8, 7, 1)], &[(8, 8, 0)]),
             ("curl#14976", &[(7, 84, 0), (8, 8, 0)], &[(8, 9, 0)]),

@@ -10,7 +10,7 @@
 use libc::c_int;
 
 use crate::error;
-use crate::sys::{self, stays_ready, Easy, Events, Loop, Poll, Queues, Socket};
+use crate::sys::{self, stays_ready, Easy, Events, Flow, Loop, Poll, Socket};
 use crate::transfer::Transfers;
 
 /// How often silent sockets are looked at in any case.
@@ -23,8 +23,10 @@ const MAX_ERRORS: u32 = 64;
 
 /// Events in a row without a word of libcurl's after which it is asked whether the socket is still ready.
 const MAX_EVENTS: u32 = 64;
-/// How many of the next, in a row, have to change nothing before a transfer's socket is told of.
+/// How many of the next, in a row, have to change nothing before a transfer's socket is told of, and left alone for a while.
 const MAX_FRUITLESS: u32 = 64;
+/// Has been told of, and is not judged again before libcurl has spoken of it.
+const TOLD: u32 = MAX_FRUITLESS + 1;
 
 /// The first look at a socket whose timeouts nobody calls for comes after this silence.
 pub(crate) const LEAST_GAP_MS: u64 = 40;
@@ -124,8 +126,10 @@ pub(crate) enum Hearing {
 pub(crate) enum Spin {
     /// It belongs to no transfer of ours: it is looked at from now on instead of watched.
     Unwatched,
-    /// It is a transfer's: all that can be done is to tell.
-    Told,
+    /// It is this transfer's.
+    Transfer(Easy),
+    /// It is the connection of transfers, of which the one that spoke of it last has ended.
+    Connection,
 }
 
 /// What there is of sockets, for the host's eyes.
@@ -149,7 +153,8 @@ pub(crate) struct Sockets {
     table: Vec<Option<Record>>,
     /// From where on the table is to be searched for sockets that are not watched as they should be.
     search: Option<usize>,
-    /// The last search has left some that belong to no transfer.
+    /// Some are not watched as they should be: the last search has left them, for they belong to no transfer, or they were
+    /// ready time after time.
     unwatched: bool,
     /// Where looking at silent sockets goes on.
     look_from: usize,
@@ -478,47 +483,64 @@ impl Sockets {
     /// Whether `socket` has been ready so often without a word of libcurl's that [`Sockets::told`] is to see to it.
     pub(crate) fn is_insistent(&mut self, socket: Socket) -> bool {
         self.get(socket)
-            .is_some_and(|record| record.events >= MAX_EVENTS && record.fruitless < MAX_FRUITLESS)
+            .is_some_and(|record| record.events >= MAX_EVENTS && record.fruitless < TOLD)
     }
 
-    /// libcurl has been told time after time that `poll` is ready, and has not spoken of the socket. If it stays as ready as
-    /// it was although nothing is done about it, somebody is to be told; and if it belongs to no transfer of ours, it is
-    /// no longer watched but looked at (R20, S23, S24). `before`: what waited in its queues when libcurl was called.
+    /// libcurl has been told time after time that `poll` is ready, and has not spoken of the socket. If it stays ready
+    /// although nothing is done about it, somebody is to be told. If it belongs to no transfer of ours, it is no longer
+    /// watched but looked at (R20, S23, S24). If it does, it is left alone until the next look, for what it is ready for
+    /// (S26): libcurl wants an HTTP/2 upload's socket to be writable while the peer's window is full (curl#10618), or a
+    /// paused transfer's to be readable (curl#21671). `before`: how far it was read and written when libcurl was called.
     pub(crate) fn told(
         &mut self,
         socket: Socket,
         poll: usize,
-        before: Option<Queues>,
+        before: Option<Flow>,
         is_ours: impl Fn(Easy, u64) -> bool,
-    ) -> Option<(Spin, Easy)> {
+    ) -> Option<Spin> {
         let record = self.get(socket)?;
-        if !record.is_polled_by(poll)
-            || record.events < MAX_EVENTS
-            || record.fruitless >= MAX_FRUITLESS
-        {
+        if !record.is_polled_by(poll) || record.events < MAX_EVENTS || record.fruitless >= TOLD {
             return None;
         }
-        let ready = stays_ready(socket, record.wanted);
-        if !is_ours(record.easy, record.started) {
+        let busy = record.ready_for(socket);
+        let known = is_ours(record.easy, record.started);
+        // Streams of HTTP/2 go on with a connection when the one that opened it has ended, without a word of libcurl's.
+        if !known && !record.ours {
             record.events = 0;
-            if !ready {
+            if busy == Events::NONE {
                 return None;
             }
             record.errors = MAX_ERRORS + 1;
             record.fail(error::EBUSY);
-            let easy = record.easy;
             self.search = Some(0);
-            return Some((Spin::Unwatched, easy));
+            return Some(Spin::Unwatched);
         }
         // A transfer's socket is ready again and again as long as there are data, and libcurl need not say a word: what
-        // tells is that nothing is taken from what has come in, and nothing added to what is to go out.
-        if !ready || before.is_none() || before != sys::queues(socket) {
+        // tells is that nothing is read and nothing written.
+        let before = before.filter(|flow| busy != Events::NONE && sys::flow(socket) == Some(*flow));
+        let Some(flow) = before else {
             record.events = 0;
             record.fruitless = 0;
             return None;
+        };
+        let first = record.fruitless < MAX_FRUITLESS;
+        if first {
+            record.fruitless += 1;
+            if record.fruitless < MAX_FRUITLESS {
+                return None;
+            }
         }
-        record.fruitless += 1;
-        (record.fruitless == MAX_FRUITLESS).then_some((Spin::Told, record.easy))
+        let spin = match known {
+            true => Spin::Transfer(record.easy),
+            false => Spin::Connection,
+        };
+        if flow.counted {
+            record.leave(busy);
+            self.unwatched = true;
+        } else {
+            record.fruitless = TOLD;
+        }
+        first.then_some(spin)
     }
 
     /// [`Sockets::next_unwatched`] is to search again.
@@ -599,7 +621,7 @@ impl Sockets {
         std::mem::take(&mut self.overflowed)
     }
 
-    /// Whether some socket in use has no poll handle at work.
+    /// Whether some socket in use is not watched for all that it is wanted for.
     pub(crate) fn any_unwatched(&self) -> bool {
         self.unwatched
     }
@@ -678,7 +700,7 @@ impl Sockets {
         let Some(record) = self.get(socket) else {
             return Hearing::Quiet;
         };
-        if !ready || record.armed == Events::NONE {
+        if !ready || record.armed != record.wanted {
             record.ready_turn = None;
             return Hearing::Quiet;
         }
@@ -752,7 +774,7 @@ impl Sockets {
                 record.started,
                 at as Socket,
                 record.wanted,
-                record.armed == record.wanted,
+                record.error == 0,
                 now_ms.saturating_sub(record.seen_ms),
             )
         })
@@ -763,7 +785,7 @@ impl Sockets {
         for record in self.table.iter().flatten().filter(|record| !record.vacant) {
             if record.wanted == Events::NONE {
                 tally.idle += 1;
-            } else if record.armed == record.wanted {
+            } else if record.error == 0 {
                 tally.watched += 1;
             } else {
                 tally.unwatched += 1;
@@ -816,6 +838,25 @@ impl Record {
         self.armed = Events::NONE;
         if let Some(poll) = &self.poll {
             poll.stop();
+        }
+    }
+
+    /// What of the events wanted the socket is ready for now.
+    fn ready_for(&self, socket: Socket) -> Events {
+        [Events::IN, Events::OUT]
+            .into_iter()
+            .filter(|events| self.wanted.contains(*events) && stays_ready(socket, *events))
+            .fold(Events::NONE, Events::union)
+    }
+
+    /// Watches for nothing but the rest, until [`Sockets::next_unwatched`] finds it.
+    fn leave(&mut self, busy: Events) {
+        let rest = self.wanted.without(busy);
+        let poll = self.poll.as_ref().filter(|_| rest != Events::NONE);
+        if poll.is_some_and(|poll| poll.start(rest).is_ok()) {
+            self.armed = rest;
+        } else {
+            self.disarm();
         }
     }
 

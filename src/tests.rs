@@ -67,7 +67,7 @@ impl Test {
         }))));
     }
 
-    fn reports(&self) -> Vec<(Easy, i32)> {
+    pub(crate) fn reports(&self) -> Vec<(Easy, i32)> {
         self.reports.borrow().clone()
     }
 
@@ -993,6 +993,26 @@ fn a_libcurl_that_hurries_for_a_paused_transfer_is_put_off() {
     let one = t.start(1);
     t.driver.pause(one, 1).unwrap();
     assert_eq!(hurries(&t), 100, "this version has not that bug");
+}
+
+#[test]
+fn a_libcurl_that_hurries_for_a_transfer_that_a_callback_has_paused_is_put_off() {
+    // S26: nobody knows of the pause, so that nothing must move for a long while.
+    let t = Test::on(0x080a00);
+    let one = t.start(1);
+    let hurry = |moves: u64| {
+        t.play(move |driver| {
+            world(|w| *w.moved.entry(one).or_default() += moves);
+            driver.timer_wanted(0);
+        });
+        turn(&t.driver)
+    };
+    for _ in 0..1_000 {
+        assert!(hurry(1));
+    }
+    let calls = (0..1_000).take_while(|_| hurry(0)).count();
+    assert!((1..4).contains(&calls), "{calls}");
+    assert_eq!(world(|w| w.count(&Call::TimerStart(11))), 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use libc::c_int;
 
 use crate::error;
-use crate::sys::{DoneFn, Easy};
+use crate::sys::{self, DoneFn, Easy};
 
 /// How far a transfer has come. Each step is taken once, in this order; steps may be left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -400,6 +400,11 @@ impl Transfers {
         easies.try_reserve(list.len()).ok()?;
         easies.extend(list.into_iter().map(|(_, easy)| easy));
         Some(easies)
+    }
+
+    /// How many bytes all have moved; `None` if there are more than `limit`.
+    pub(crate) fn moved(&self, limit: usize) -> Option<u64> {
+        (self.map.len() <= limit).then(|| self.map.keys().map(|easy| sys::moved(*easy)).sum())
     }
 
     /// Some transfer that has not ended, of the first `started`.

@@ -433,7 +433,8 @@ impl Driver {
 
     /// libcurl is to be told of a socket that has been ready very often lately.
     pub(crate) fn tell_insistent(&self, socket: Socket, poll: usize, events: Events) {
-        let before = sys::queues(socket);
+        let before = sys::flow(socket);
+        let rests = before.is_some_and(|flow| flow.counted);
         self.act(Action::Ready(socket, events));
         let spin = {
             let transfers = self.transfers.borrow();
@@ -443,9 +444,9 @@ impl Driver {
                     transfers.is_among(easy, started)
                 })
         };
-        let Some((spin, easy)) = spin else { return };
+        let Some(spin) = spin else { return };
         self.counters.add(&self.counters.spins);
-        if let Spin::Told = spin {
+        if spin != Spin::Unwatched {
             self.act(Action::Look(socket));
         }
         self.say(|to| {
@@ -457,8 +458,12 @@ impl Driver {
                 Spin::Unwatched => to.write_str(
                     "and belongs to no transfer; it is looked at 20 times a second instead",
                 ),
-                Spin::Told => write!(to, "for {}", Origin(&sys::progress(easy).url)),
+                Spin::Transfer(easy) => write!(to, "for {}", Origin(&sys::progress(easy).url)),
+                Spin::Connection => to.write_str("on a connection whose first transfer has ended"),
             }?;
+            if rests && spin != Spin::Unwatched {
+                to.write_str("; for that it is watched 20 times a second from now on")?;
+            }
             write!(to, "; {}", Blame(sys::libcurl(), Symptom::Spin))
         });
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::error;
 use crate::model::alloc::without_memory;
 use crate::sys::fake::{poll_ready, poll_ready_among_others, polled, turn, world, Call};
-use crate::sys::{Action, Easy, Events, LogFn, Progress, Queues, Socket};
+use crate::sys::{Action, Easy, Events, Flow, LogFn, Progress, Socket};
 use crate::tests::{connected, easy, finish, Test};
 
 fn everything() -> usize {
@@ -445,43 +445,144 @@ fn a_socket_is_not_lost_before_the_loop_has_polled() {
     assert_eq!((looks(5), t.driver.counters.stalls.get()), (2, 1));
 }
 
+/// Nothing is read and nothing is written.
+const STUCK: Flow = Flow {
+    read: 7,
+    written: 7,
+    counted: true,
+};
+
+/// So many events without anything being done about them make a spin.
+const IT_TAKES: usize = 127;
+
+/// A transfer's socket that is ready for ever, as far as libcurl is told so.
+fn spinning(t: &Test, events: Events, flow: Flow) -> Easy {
+    let one = t.running(1, 5);
+    t.play(move |driver| driver.socket_wanted(one, 5, events));
+    poll_ready(&t.driver, 5);
+    world(|w| {
+        w.always_ready.insert(5);
+        w.flow.insert(5, flow);
+    });
+    one
+}
+
+/// How many of so many events in a row the socket gives.
+fn events_of(t: &Test, socket: Socket, events: usize) -> usize {
+    (0..events)
+        .take_while(|_| poll_ready(&t.driver, socket))
+        .count()
+}
+
 #[test]
-fn a_transfers_socket_that_spins_is_told_of_and_stays_watched() {
+fn a_transfers_socket_that_spins_is_told_of_once_and_watched_now_and_then() {
     // S26: nothing is taken out of it, time after time.
     let t = Test::on(0x081600);
     let lines = log(&t);
-    let one = t.running(1, 5);
-    world(|w| {
-        w.always_ready.insert(5);
-        w.queues.insert(
-            5,
-            Queues {
-                unread: 7,
-                unsent: 0,
-            },
-        );
-    });
-    for _ in 0..300 {
-        assert!(poll_ready(&t.driver, 5));
-    }
+    let one = spinning(&t, Events::IN, STUCK);
+    assert_eq!(events_of(&t, 5, 1_000), IT_TAKES);
     assert_eq!(t.driver.counters.spins.get(), 1);
     assert_eq!(looks(5), 1);
+    assert_eq!(t.reports(), []);
+    for _ in 0..20 {
+        assert_eq!(t.driver.look_wait(), 50);
+        t.pass(50);
+        assert_eq!(events_of(&t, 5, 10), 1);
+    }
+    assert_eq!(t.driver.counters.spins.get(), 1);
+    assert_eq!(t.driver.counters.stalls.get(), 0);
     assert_eq!(lines.borrow().len(), 1);
+    assert!(lines.borrow()[0].contains("; for that it is watched 20 times a second from now on; "));
     assert!(lines.borrow()[0].contains("no such bug of libcurl 8.22.0 is known"));
-    // Libcurl speaks of it: all begins anew. Data that are taken are no spin.
-    t.play(move |driver| driver.socket_wanted(one, 5, Events::IN));
-    for _ in 0..300 {
-        t.play(|_| world(|w| w.queues.get_mut(&5).unwrap().unread += 1));
-        poll_ready(&t.driver, 5);
+    // What is being read again is watched as before.
+    t.pass(50);
+    t.play(|_| world(|w| w.flow.get_mut(&5).unwrap().read += 1));
+    assert_eq!(events_of(&t, 5, IT_TAKES), IT_TAKES);
+    assert_eq!(events_of(&t, 5, 1), 1);
+    assert_eq!(events_of(&t, 5, 1), 0);
+    // So is one that libcurl speaks of.
+    t.driver.socket_wanted(one, 5, Events::IN);
+    assert_eq!(events_of(&t, 5, 1_000), IT_TAKES);
+}
+
+#[test]
+fn data_that_are_moved_are_no_spin() {
+    for moved in [
+        |flow: &mut Flow| flow.read += 1,
+        |flow: &mut Flow| flow.written += 1,
+    ] {
+        let t = Test::on(0x081600);
+        spinning(&t, Events::IN.union(Events::OUT), STUCK);
+        for _ in 0..300 {
+            t.play(move |_| world(|w| moved(w.flow.get_mut(&5).unwrap())));
+            assert!(poll_ready(&t.driver, 5));
+        }
+        // Nor is one that is not ready any more.
+        world(|w| w.always_ready.clear());
+        assert_eq!(events_of(&t, 5, 300), 300);
+        assert_eq!(t.driver.counters.spins.get(), 0);
     }
+}
+
+#[test]
+fn a_socket_that_spins_in_one_direction_stays_watched_for_the_other() {
+    // curl#10618: an upload over HTTP/2 waits for the peer to read, which its answer will tell.
+    let t = Test::on(0x075801);
+    let both = Events::IN.union(Events::OUT);
+    spinning(&t, both, STUCK);
+    world(|w| w.only_writable.insert(5));
+    assert_eq!(events_of(&t, 5, IT_TAKES), IT_TAKES);
+    assert_eq!(world(|w| w.watched(5)).unwrap().1, Events::IN);
+    // A look at it finds nothing that the loop has failed to tell of.
+    t.pass(1_000);
+    t.pass(1_000);
+    assert_eq!(t.driver.counters.stalls.get(), 0);
+    assert_eq!(t.driver.snapshot().sockets_watched, 1);
+    assert_eq!(world(|w| w.watched(5)).unwrap().1, both);
+}
+
+#[test]
+fn a_socket_without_counts_that_spins_is_told_of_and_stays_watched() {
+    // What is written to it may be gone at once, so that it is not certain that it spins.
+    let t = Test::on(0x081600);
+    let flow = Flow {
+        counted: false,
+        ..STUCK
+    };
+    let lines = log(&t);
+    spinning(&t, Events::IN, flow);
+    assert_eq!(events_of(&t, 5, 300), 300);
     assert_eq!(t.driver.counters.spins.get(), 1);
-    // Nor is one that is not ready any more, though what it was about waits in its queue.
-    t.play(move |driver| driver.socket_wanted(one, 5, Events::IN));
-    world(|w| w.always_ready.clear());
-    for _ in 0..300 {
-        poll_ready(&t.driver, 5);
-    }
-    assert_eq!(t.driver.counters.spins.get(), 1);
+    assert_eq!(lines.borrow().len(), 1);
+    assert!(!lines.borrow()[0].contains("20 times"));
+}
+
+#[test]
+fn a_spinning_socket_is_watched_anew_when_a_transfer_is_resumed() {
+    let t = Test::on(0x081600);
+    let one = spinning(&t, Events::IN, STUCK);
+    assert_eq!(events_of(&t, 5, 1_000), IT_TAKES);
+    assert!(world(|w| w.watched(5)).is_none());
+    t.driver.pause(one, 0).unwrap();
+    assert!(world(|w| w.watched(5)).is_some());
+}
+
+#[test]
+fn the_socket_of_a_connection_whose_first_transfer_has_ended_stays_watched() {
+    let t = Test::on(0x081600);
+    let lines = log(&t);
+    let [_, one] = streams(&t, 7, 5, [2, 1]);
+    ends(&t, one);
+    world(|w| {
+        w.always_ready.insert(5);
+        w.flow.insert(5, STUCK);
+    });
+    assert_eq!(events_of(&t, 5, 1_000), IT_TAKES);
+    assert!(lines.borrow()[0].contains("on a connection whose first transfer has ended"));
+    t.pass(50);
+    assert!(world(|w| w.watched(5)).is_some());
+    t.play(|_| world(|w| w.flow.get_mut(&5).unwrap().read += 1));
+    assert_eq!(events_of(&t, 5, 64), 64);
 }
 
 #[test]
@@ -940,15 +1041,11 @@ fn a_line_that_comes_up_in_the_log_callback_is_told_next() {
         poll_ready_among_others(driver, 6);
     }));
     t.driver.set_log(Some(log)).unwrap();
-    let stuck = Queues {
-        unread: 7,
-        unsent: 0,
-    };
     for (number, socket) in [(1, 5), (2, 6)] {
         t.running(number, socket);
         world(|w| {
             w.always_ready.insert(socket);
-            w.queues.insert(socket, stuck);
+            w.flow.insert(socket, STUCK);
         });
         // One event less than it takes.
         for _ in 0..126 {
@@ -975,13 +1072,9 @@ fn without_memory_there_is_no_line() {
     world(|w| w.progress.entry(easy(1)).or_default().url = "http://a/".to_owned());
     assert!(without_memory(|| t.driver.describe()).is_none());
     assert!(t.driver.describe().is_some());
-    let stuck = Queues {
-        unread: 7,
-        unsent: 0,
-    };
     world(|w| {
         w.always_ready.insert(5);
-        w.queues.insert(5, stuck);
+        w.flow.insert(5, STUCK);
     });
     for _ in 0..126 {
         poll_ready(&t.driver, 5);

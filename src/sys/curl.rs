@@ -11,7 +11,7 @@ use curl_sys as c;
 use libc::{c_char, c_int, c_long, c_void};
 use once_cell::sync::{Lazy, OnceCell};
 
-use super::{Action, Easy, Events, Progress, Queues, Socket};
+use super::{Action, Easy, Events, Flow, Progress, Socket};
 use crate::callbacks;
 use crate::driver::Driver;
 use crate::error;
@@ -231,13 +231,15 @@ pub(crate) fn progress(easy: Easy) -> Progress {
     }
 }
 
-/// How many bytes a TCP connection has received; `None` where that cannot be asked.
-pub(crate) fn received(socket: Socket) -> Option<u64> {
+/// How many bytes a TCP connection has received, and how many it has sent that the peer has acknowledged; `None` where
+/// that cannot be asked.
+fn counts(socket: Socket) -> Option<(u64, u64)> {
     #[cfg(target_os = "linux")]
     {
-        // `struct tcp_info`, which only grows: the field is there since Linux 4.1.
-        const AT: usize = 128 / 8;
-        let mut info = [0u64; AT + 1];
+        // `struct tcp_info`, which only grows: the fields are there since Linux 4.1.
+        const ACKED: usize = 120 / 8;
+        const RECEIVED: usize = 128 / 8;
+        let mut info = [0u64; RECEIVED + 1];
         let mut size = std::mem::size_of_val(&info) as libc::socklen_t;
         // SAFETY: storage and its size; any descriptor will do.
         let code = unsafe {
@@ -249,7 +251,8 @@ pub(crate) fn received(socket: Socket) -> Option<u64> {
                 &mut size,
             )
         };
-        (code == 0 && size as usize == std::mem::size_of_val(&info)).then_some(info[AT])
+        let all = code == 0 && size as usize == std::mem::size_of_val(&info);
+        all.then_some((info[RECEIVED], info[ACKED]))
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -258,8 +261,13 @@ pub(crate) fn received(socket: Socket) -> Option<u64> {
     }
 }
 
-/// What waits in the kernel on both sides of a socket; `None` where that cannot be asked.
-pub(crate) fn queues(socket: Socket) -> Option<Queues> {
+/// How many bytes a TCP connection has received; `None` where that cannot be asked.
+pub(crate) fn received(socket: Socket) -> Option<u64> {
+    counts(socket).map(|(received, _)| received)
+}
+
+/// How far a socket has been read and written; `None` where that cannot be asked.
+pub(crate) fn flow(socket: Socket) -> Option<Flow> {
     #[cfg(target_os = "linux")]
     {
         let (mut unread, mut unsent): (c_int, c_int) = (0, 0);
@@ -268,12 +276,18 @@ pub(crate) fn queues(socket: Socket) -> Option<Queues> {
             libc::ioctl(socket, libc::FIONREAD, &mut unread) == 0
                 && libc::ioctl(socket, libc::TIOCOUTQ, &mut unsent) == 0
         };
-        asked.then_some(Queues { unread, unsent })
+        let counts = counts(socket);
+        let (received, acknowledged) = counts.unwrap_or_default();
+        asked.then_some(Flow {
+            read: received as i64 - i64::from(unread),
+            written: acknowledged as i64 + i64::from(unsent),
+            counted: counts.is_some(),
+        })
     }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = socket;
-        None::<Queues>
+        None::<Flow>
     }
 }
 

@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use libc::c_int;
 
-use super::{Action, Easy, Events, Progress, Queues, Socket};
+use super::{Action, Easy, Events, Flow, Progress, Socket};
 use crate::driver::Driver;
 use crate::error;
 use crate::model;
@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) libcurl: u32,
     /// Sockets that are ready whatever libcurl does.
     pub(crate) always_ready: HashSet<Socket>,
+    /// Of these, those that are ready for nothing but writing.
+    pub(crate) only_writable: HashSet<Socket>,
     pub(crate) plays: VecDeque<Play>,
     pub(crate) remove_plays: VecDeque<Play>,
     pub(crate) cleanup_plays: VecDeque<Play>,
@@ -87,7 +89,7 @@ pub(crate) struct World {
     /// Bytes that a transfer has moved, and that a connection has received.
     pub(crate) moved: BTreeMap<Easy, u64>,
     pub(crate) received: BTreeMap<Socket, u64>,
-    pub(crate) queues: BTreeMap<Socket, Queues>,
+    pub(crate) flow: BTreeMap<Socket, Flow>,
     pub(crate) progress: BTreeMap<Easy, Progress>,
     /// How long each call for everything takes.
     pub(crate) everything_ns: u64,
@@ -569,8 +571,8 @@ pub(crate) fn moved(easy: Easy) -> u64 {
 pub(crate) fn received(socket: Socket) -> Option<u64> {
     world(|w| w.received.get(&socket).copied())
 }
-pub(crate) fn queues(socket: Socket) -> Option<Queues> {
-    world(|w| w.queues.get(&socket).copied())
+pub(crate) fn flow(socket: Socket) -> Option<Flow> {
+    world(|w| w.flow.get(&socket).copied())
 }
 pub(crate) fn progress(easy: Easy) -> Progress {
     world(|w| w.progress.get(&easy).cloned().unwrap_or_default())
@@ -604,7 +606,10 @@ pub(crate) fn stays_ready(socket: Socket, events: Events) -> bool {
     if let Some(model) = model::current() {
         return model.stays_ready(socket, events);
     }
-    world(|w| w.always_ready.contains(&socket))
+    world(|w| {
+        w.always_ready.contains(&socket)
+            && (events.contains(Events::OUT) || !w.only_writable.contains(&socket))
+    })
 }
 
 pub(crate) fn pause(easy: Easy, mask: c_int) -> Result<(), c_int> {

@@ -12,15 +12,15 @@ mod uv;
 
 #[cfg(not(test))]
 pub(crate) use self::curl::{
-    connection, connects, curl_text, global_init, is_http2, is_https, is_tcp, is_untimed,
-    is_wakeup, libcurl, moved, pause, prepare, progress, queues, received, release, stays_ready,
-    Multi, Settings, VERSION_INFO,
+    connection, connects, curl_text, flow, global_init, is_http2, is_https, is_tcp, is_untimed,
+    is_wakeup, libcurl, moved, pause, prepare, progress, received, release, stays_ready, Multi,
+    Settings, VERSION_INFO,
 };
 #[cfg(test)]
 pub(crate) use self::fake::{
-    connection, connects, is_http2, is_https, is_tcp, is_untimed, is_wakeup, libcurl, moved,
-    now_ns, pause, prepare, progress, queues, received, release, stays_ready, Check, CloseFn,
-    DoneFn, Hold, Idle, LogFn, Loop, Multi, Poll, Settings, Timer,
+    connection, connects, flow, is_http2, is_https, is_tcp, is_untimed, is_wakeup, libcurl, moved,
+    now_ns, pause, prepare, progress, received, release, stays_ready, Check, CloseFn, DoneFn, Hold,
+    Idle, LogFn, Loop, Multi, Poll, Settings, Timer,
 };
 #[cfg(not(test))]
 pub(crate) use self::uv::{
@@ -29,7 +29,6 @@ pub(crate) use self::uv::{
 };
 
 use curl_sys as curl_c;
-use libc::c_int;
 
 /// A descriptor as libcurl names it.
 pub(crate) type Socket = curl_c::curl_socket_t;
@@ -49,6 +48,9 @@ impl Events {
 
     pub(crate) fn union(self, other: Events) -> Events {
         Events(self.0 | other.0)
+    }
+    pub(crate) fn without(self, other: Events) -> Events {
+        Events(self.0 & !other.0)
     }
     pub(crate) fn contains(self, other: Events) -> bool {
         self.0 & other.0 == other.0
@@ -70,11 +72,14 @@ pub(crate) enum Action {
     Everything,
 }
 
-/// Bytes that wait in a socket's two queues in the kernel.
+/// What has been read from a socket and written to it so far, from where one does not know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Queues {
-    pub(crate) unread: c_int,
-    pub(crate) unsent: c_int,
+pub(crate) struct Flow {
+    pub(crate) read: i64,
+    pub(crate) written: i64,
+    /// A TCP connection's, whose bytes the kernel counts. All that is known of others is what waits in their queues: bytes
+    /// that were written and are gone again at once do not show.
+    pub(crate) counted: bool,
 }
 
 /// How far libcurl has come with a transfer, as far as `curl_easy_getinfo` tells.
