@@ -9,6 +9,7 @@ JOBS ?= 2
 
 EMBEDDED = build/embedded
 EMBEDDED_ASAN = build/embedded-asan
+EMBEDDED_TSAN = build/embedded-tsan
 RESULTS = build/results
 
 RUST_SOURCES = $(wildcard src/*.rs src/*/*.rs) build.rs Cargo.toml Cargo.lock .cargo/config.toml include/uvcurl.h
@@ -190,6 +191,7 @@ endef
 .SECONDARY:
 $(eval $(call suite,$(EMBEDDED),build/c-tests,))
 $(eval $(call suite,$(EMBEDDED_ASAN),build/c-tests-asan,-fsanitize=address -fno-omit-frame-pointer))
+$(eval $(call suite,$(EMBEDDED_TSAN),build/c-tests-tsan,-fsanitize=thread))
 
 # One cell of the matrix, for tools/matrix.pl.
 ifdef CELL
@@ -223,6 +225,21 @@ test-asan: $(EMBEDDED_ASAN)/lib/libuvcurl.a ## the C suite with libuv, libcurl a
 	@UVCURL_TEST_SLOWDOWN=3 ASAN_OPTIONS=detect_stack_use_after_return=1 \
 	  sh tools/with-servers.sh perl tools/c-suite.pl --jobs $(JOBS) --limit 200 \
 	  --result $(RESULTS)/test-asan.count $(addprefix build/c-tests-asan/,asan_probe $(C_TESTS) $(CXX_TESTS))
+
+# Rust as well as C, but for Rust's standard library. rustc has it for nightlies only, hence the variable.
+$(EMBEDDED_TSAN)/lib/libuvcurl.a: $(RUST_SOURCES) tools/embedded.pl
+	@echo "building libuvcurl.a under ThreadSanitizer"
+	@mkdir -p build && CFLAGS="$(CFLAGS) -fsanitize=thread -g -O1" LIBZ_SYS_STATIC=1 RUSTC_BOOTSTRAP=1 \
+	  RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" perl tools/embedded.pl $(EMBEDDED_TSAN) \
+	  --target "$$(rustc -vV | sed -n 's/^host: //p')" --target-dir build/target-tsan
+
+TSAN_TESTS = api:wrong_thread api:wrong_threads_at_once api:made_here_run_elsewhere api:closing_outside_the_loop \
+  insight:other_threads_are_refused scale:four_loops_in_four_threads
+test-tsan: $(EMBEDDED_TSAN)/lib/libuvcurl.a ## what has several threads, under ThreadSanitizer (minutes)
+	@$(MAKE) --no-print-directory $(addprefix build/c-tests-tsan/,api insight scale)
+	@mkdir -p build/results-tsan
+	@UVCURL_TEST_SLOWDOWN=5 perl tools/c-suite.pl --jobs $(JOBS) --limit 200 --result build/results-tsan/test-tsan.count \
+	  $(addprefix build/c-tests-tsan/,$(TSAN_TESTS))
 
 # "Possibly lost" is left out: it is what valgrind says of memory that is known by an inner pointer only, as each uv handle
 # of ours, each hash table of Rust's and each running thread's stack is, where a case ends with them in use on purpose.
@@ -471,4 +488,4 @@ docs: ## the Rust side, for those who work on it
 clean: ## remove everything built
 	@rm -rf build target
 
-.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-perform-valgrind test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean histories test-node-headers test-node-valgrind model mutants
+.PHONY: help setup setup-demo setup-cmake setup-bench bench bench-quick bench-programs examples demo node install packages uninstall test $(TESTS) test-clean-root test-perform-valgrind test-node-asan test-node-tls test-node-versions bench-node cross-check header bindings lint docs clean histories test-node-headers test-node-valgrind test-tsan model mutants
