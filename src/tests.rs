@@ -1007,11 +1007,14 @@ fn a_libcurl_that_hurries_for_a_transfer_that_a_callback_has_paused_is_put_off()
         });
         turn(&t.driver)
     };
+    for _ in 0..255 {
+        assert!(hurry(0));
+    }
     for _ in 0..1_000 {
         assert!(hurry(1));
     }
-    let calls = (0..1_000).take_while(|_| hurry(0)).count();
-    assert!((1..4).contains(&calls), "{calls}");
+    // One call more, for what had moved before it.
+    assert_eq!((0..1_000).take_while(|_| hurry(0)).count(), 1);
     assert_eq!(world(|w| w.count(&Call::TimerStart(11))), 1);
 }
 

@@ -525,6 +525,17 @@ fn data_that_are_moved_are_no_spin() {
 }
 
 #[test]
+fn nothing_is_asked_of_a_socket_before_it_has_been_ready_often() {
+    let t = Test::on(0x081600);
+    let one = spinning(&t, Events::IN, STUCK);
+    for _ in 0..10 {
+        assert_eq!(events_of(&t, 5, 63), 63);
+        t.driver.socket_wanted(one, 5, Events::IN);
+    }
+    assert_eq!(world(|w| w.flow_asked), 0);
+}
+
+#[test]
 fn a_socket_that_spins_in_one_direction_stays_watched_for_the_other() {
     // curl#10618: an upload over HTTP/2 waits for the peer to read, which its answer will tell.
     let t = Test::on(0x075801);

@@ -90,6 +90,7 @@ pub(crate) struct World {
     pub(crate) moved: BTreeMap<Easy, u64>,
     pub(crate) received: BTreeMap<Socket, u64>,
     pub(crate) flow: BTreeMap<Socket, Flow>,
+    pub(crate) flow_asked: usize,
     pub(crate) progress: BTreeMap<Easy, Progress>,
     /// How long each call for everything takes.
     pub(crate) everything_ns: u64,
@@ -572,7 +573,10 @@ pub(crate) fn received(socket: Socket) -> Option<u64> {
     world(|w| w.received.get(&socket).copied())
 }
 pub(crate) fn flow(socket: Socket) -> Option<Flow> {
-    world(|w| w.flow.get(&socket).copied())
+    world(|w| {
+        w.flow_asked += 1;
+        w.flow.get(&socket).copied()
+    })
 }
 pub(crate) fn progress(easy: Easy) -> Progress {
     world(|w| w.progress.get(&easy).cloned().unwrap_or_default())
