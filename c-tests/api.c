@@ -704,7 +704,7 @@ TEST(warning_about_libcurl) {
     const char *reports[8];
   } known[] = {
       {0x075500, 5, {"curl#8515", "lib/http2.c", "curl#13227", "curl#14976", "curl#17636"}},
-      {0x075801, 4, {"CURLOPT_QUICK_EXIT", "curl#13227", "curl#14976", "curl#17636"}},
+      {0x075801, 5, {"CURLOPT_QUICK_EXIT", "curl#10618", "curl#13227", "curl#14976", "curl#17636"}},
       {0x080400, 4, {"CURLOPT_QUICK_EXIT", "curl#13227", "curl#14976", "curl#17636"}},
       {0x080900, 6, {"CURLOPT_QUICK_EXIT", "curl#14280", "curl#15100", "curl#17636", "curl#21671"}},
       {0x080a00,
