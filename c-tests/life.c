@@ -1,8 +1,8 @@
 /* The life of a driver, and what it does to the life of the loop. Promises 4 and 5. */
 /* link: -Wl,--wrap=getaddrinfo -Wl,--wrap=pthread_join */
 #include "fixture.h"
+#include "lookups.h"
 
-#include <netdb.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,32 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A lookup of a name that begins with "stuck" gets no answer until lookups_release(). */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static int stuck, released;
+/* The wrong way to end a lookup is to wait for its thread. */
 static int joins;
 
-int __real_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-                       struct addrinfo **result);
-int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-                       struct addrinfo **result);
-
-int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-                       struct addrinfo **result) {
-  if (node == NULL || strncmp(node, "stuck", 5) != 0)
-    return __real_getaddrinfo(node, service, hints, result);
-  pthread_mutex_lock(&lock);
-  stuck++;
-  while (!released)
-    pthread_cond_wait(&changed, &lock);
-  stuck--;
-  pthread_cond_broadcast(&changed);
-  pthread_mutex_unlock(&lock);
-  return EAI_NONAME;
-}
-
-/* The wrong way to end a lookup is to wait for its thread. */
 int __real_pthread_join(pthread_t thread, void **result);
 int __wrap_pthread_join(pthread_t thread, void **result);
 
@@ -45,19 +22,10 @@ int __wrap_pthread_join(pthread_t thread, void **result) {
 }
 
 static int lookups_stuck(void) {
-  pthread_mutex_lock(&lock);
-  int n = stuck;
-  pthread_mutex_unlock(&lock);
+  pthread_mutex_lock(&lookups.lock);
+  int n = lookups.stuck;
+  pthread_mutex_unlock(&lookups.lock);
   return n;
-}
-
-static void lookups_release(void) {
-  pthread_mutex_lock(&lock);
-  released = 1;
-  pthread_cond_broadcast(&changed);
-  while (stuck > 0)
-    pthread_cond_wait(&changed, &lock);
-  pthread_mutex_unlock(&lock);
 }
 
 static transfer *new_stuck(fixture *f, int i) {
@@ -635,7 +603,7 @@ TEST(lookup_holds_the_loop) {
   CHECK_INT(transfer_start(&f, t), 0);
   after_unreferenced(&f, release_lookups);
   CHECK_INT(uv_run(&f.loop, UV_RUN_DEFAULT), 0);
-  CHECK(released);
+  CHECK(lookups.released);
   CHECK_INT(t->done, 1);
   CHECK_INT(t->status, CURLE_COULDNT_RESOLVE_HOST);
   uv_close((uv_handle_t *)&unreferenced, NULL);

@@ -141,27 +141,6 @@ TEST(keep_alive_h2) {
   reuse(H2);
 }
 
-struct source {
-  size_t at, size;
-};
-
-static size_t on_read(char *to, size_t size, size_t count, void *arg) {
-  struct source *s = arg;
-  size_t n = size * count;
-  if (n > s->size - s->at)
-    n = s->size - s->at;
-  server_fill(to, s->at, n);
-  s->at += n;
-  return n;
-}
-
-static void upload_from(transfer *t, struct source *s) {
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_UPLOAD, 1L), CURLE_OK);
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, on_read), CURLE_OK);
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READDATA, s), CURLE_OK);
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)s->size), CURLE_OK);
-}
-
 static void put_and_get(enum port port) {
   static const size_t sizes[] = {0, 1000, 3000000};
   char path[100];
@@ -171,10 +150,10 @@ static void put_and_get(enum port port) {
     /* curl#14870: 8.10.0 does not end the stream, in curl_easy_perform() neither. */
     if (port == H2 && sizes[i] == 0 && curl_number() == 0x080a00)
       continue;
-    struct source s = {0, sizes[i]};
+    source s = {0, sizes[i]};
     snprintf(path, sizeof path, "/upload/%d-%d-%d", (int)getpid(), port, i);
     transfer *t = new_transfer(&f, port, path);
-    upload_from(t, &s);
+    transfer_upload(t, &s);
     begin(&f, t);
     fixture_run(&f);
     CHECK_INT(t->status, 0);
@@ -544,10 +523,10 @@ TEST(upload_stalls_at_the_peers_window) {
   fixture_run(&f);
   check_and_free(first, H2, 1 << 10);
   relay.hold = true;
-  struct source s = {0, 3000000};
+  source s = {0, 3000000};
   snprintf(path, sizeof path, "/upload/%d-stalled", (int)getpid());
   transfer *t = new_stream(&f, port, path);
-  upload_from(t, &s);
+  transfer_upload(t, &s);
   begin(&f, t);
   /* The least window that HTTP/2 starts with. */
   while (s.at < 65535)

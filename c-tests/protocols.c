@@ -131,26 +131,12 @@ TEST(too_many_redirects) {
 
 /* ---- bodies that are sent ---- */
 
-struct source {
-  size_t at, size;
-};
-
-static size_t on_read(char *to, size_t size, size_t count, void *arg) {
-  struct source *s = arg;
-  size_t n = size * count;
-  if (n > s->size - s->at)
-    n = s->size - s->at;
-  server_fill(to, s->at, n);
-  s->at += n;
-  return n;
-}
-
-static transfer *post(fixture *f, enum server_port_kind kind, const char *path, struct source *s,
+static transfer *post(fixture *f, enum server_port_kind kind, const char *path, source *s,
                       bool length) {
   transfer *t = transfer_new_on(f, kind, path);
   s->at = 0;
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_POST, 1L), CURLE_OK);
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, on_read), CURLE_OK);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, source_read), CURLE_OK);
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READDATA, s), CURLE_OK);
   if (length)
     CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)s->size),
@@ -166,7 +152,7 @@ static void expect_echo(enum server_port_kind kind) {
   if (kind == SERVER_HTTPS)
     fixture_need_tls(&f);
   for (int i = 0; i < 8; i++) {
-    struct source s = {0, sizes[i / 2]};
+    source s = {0, sizes[i / 2]};
     /* Every other one in chunks. */
     transfer *t = post(&f, kind, "/echo", &s, i % 2 == 0);
     run_to(&f, t, 0);
@@ -186,8 +172,7 @@ TEST(echo_tls) {
   expect_echo(SERVER_HTTPS);
 }
 
-static transfer *expecting(fixture *f, const char *path, struct source *s,
-                           struct curl_slist *headers) {
+static transfer *expecting(fixture *f, const char *path, source *s, struct curl_slist *headers) {
   transfer *t = post(f, SERVER_HTTP, path, s, true);
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, headers), CURLE_OK);
   return t;
@@ -198,7 +183,7 @@ TEST(expect_100_continue) {
   fixture f;
   fixture_open(&f);
   struct curl_slist *headers = curl_slist_append(NULL, "Expect: 100-continue");
-  struct source s = {0, 50000};
+  source s = {0, 50000};
   transfer *t = expecting(&f, "/sink", &s, headers);
   /* Far longer than a case may take. */
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_EXPECT_100_TIMEOUT_MS, 60000L), CURLE_OK);
@@ -214,7 +199,7 @@ TEST(expect_100_that_does_not_come) {
   fixture f;
   fixture_open(&f);
   struct curl_slist *headers = curl_slist_append(NULL, "Expect: 100-continue");
-  struct source s = {0, 50000};
+  source s = {0, 50000};
   transfer *t = expecting(&f, "/quiet-sink", &s, headers);
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_EXPECT_100_TIMEOUT_MS, 200L), CURLE_OK);
   double start = test_now_ms();
@@ -231,7 +216,7 @@ TEST(refused_instead_of_100) {
   fixture f;
   fixture_open(&f);
   struct curl_slist *headers = curl_slist_append(NULL, "Expect: 100-continue");
-  struct source s = {0, 50000};
+  source s = {0, 50000};
   transfer *t = expecting(&f, "/early/417/10", &s, headers);
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_EXPECT_100_TIMEOUT_MS, 60000L), CURLE_OK);
   begin(&f, t);
@@ -416,7 +401,7 @@ static int is_binary_frame(CURL *easy) {
 /* What the server echoes arrives in the write callback, frame by frame. Once it is complete the
  * callback cancels: a WebSocket has no end of its own. */
 static size_t on_frame(transfer *t, const char *data, size_t n) {
-  struct source *s = t->user;
+  source *s = t->user;
   (void)data;
   CHECK(is_binary_frame(t->easy));
   if (t->received + n == s->size)
@@ -425,13 +410,13 @@ static size_t on_frame(transfer *t, const char *data, size_t n) {
 }
 
 /* A frame of libcurl's making per call, each short enough for the server. */
-static size_t on_read_frame(char *to, size_t size, size_t count, void *arg) {
+static size_t source_read_frame(char *to, size_t size, size_t count, void *arg) {
   size_t n = size * count;
-  return on_read(to, 1, n < 4000 ? n : 4000, arg);
+  return source_read(to, 1, n < 4000 ? n : 4000, arg);
 }
 
 static void expect_ws_echo(bool tls) {
-  struct source s = {0, 100000};
+  source s = {0, 100000};
   fixture f;
   need_websocket();
   if (curl_number() < 0x081000)
@@ -443,7 +428,7 @@ static void expect_ws_echo(bool tls) {
   t->user = &s;
   t->on_write = on_frame;
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_UPLOAD, 1L), CURLE_OK);
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, on_read_frame), CURLE_OK);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, source_read_frame), CURLE_OK);
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READDATA, &s), CURLE_OK);
   run_to(&f, t, UV_ECANCELED);
   CHECK_INT(t->received, s.size);

@@ -267,28 +267,6 @@ static void fresh(transfer *t) {
   CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L), CURLE_OK);
 }
 
-struct source {
-  size_t at, size;
-};
-
-static size_t on_read(char *to, size_t size, size_t count, void *arg) {
-  struct source *s = arg;
-  size_t n = size * count;
-  if (n > s->size - s->at)
-    n = s->size - s->at;
-  server_fill(to, s->at, n);
-  s->at += n;
-  return n;
-}
-
-static void upload(transfer *t, struct source *s) {
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_UPLOAD, 1L), CURLE_OK);
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, on_read), CURLE_OK);
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READDATA, s), CURLE_OK);
-  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)s->size), CURLE_OK);
-  s->at = 0;
-}
-
 /* ---- masks, and odd orders of calls ---- */
 
 /* S12, R3: each change is one start with the new mask, and what is no change is none. */
@@ -370,16 +348,16 @@ TEST(masks_are_libcurls) {
   fixture f;
   open_loop(&f, NULL);
   masks_checked = true;
-  struct source sources[4];
+  source sources[4];
   transfer *t[8];
   int n = 0;
   enum server_port_kind last = server_port(f.server, SERVER_HTTPS) ? SERVER_HTTPS : SERVER_HTTP;
   for (enum server_port_kind kind = SERVER_HTTP; kind <= last; kind++) {
     for (int i = 0; i < 2; i++) {
-      sources[n / 2] = (struct source){0, i ? 1000000 : 200000};
+      sources[n / 2] = (source){0, i ? 1000000 : 200000};
       t[n] = transfer_new_on(&f, kind, i ? "/sink" : "/slow-sink/50000/2");
       t[n]->keep_body = 1;
-      upload(t[n], &sources[n / 2]);
+      transfer_upload(t[n], &sources[n / 2]);
       begin(&f, t[n++]);
       t[n] = transfer_new_on(&f, kind, i ? "/bytes/1000000" : "/trickle/10000/1000/2");
       begin(&f, t[n++]);
@@ -484,11 +462,11 @@ TEST(polling_goes_on_after_an_error) {
   masks_checked = true;
   error_every = 2;
   transfer *t[3];
-  struct source s = {0, 300000};
+  source s = {0, 300000};
   t[0] = transfer_new(&f, "/trickle/20000/1000/3");
   t[1] = transfer_new(&f, "/chunked/300000");
   t[2] = transfer_new(&f, "/slow-sink/50000/3");
-  upload(t[2], &s);
+  transfer_upload(t[2], &s);
   for (int i = 0; i < 3; i++)
     begin(&f, t[i]);
   fixture_run(&f);
@@ -1291,9 +1269,9 @@ TEST(reset_during_an_upload_raises_no_signal) {
   enum server_port_kind last = tls ? SERVER_HTTPS : SERVER_HTTP;
   for (enum server_port_kind kind = SERVER_HTTP; kind <= last; kind++) {
     for (int i = 0; i < 10; i++) {
-      struct source s = {0, 2000000};
+      source s = {0, 2000000};
       transfer *t = transfer_new_on(&f, kind, "/sink-reset/100000");
-      upload(t, &s);
+      transfer_upload(t, &s);
       /* libcurl is not to see to it in its own way, with system calls for every transfer. */
       sigactions = 0;
       begin(&f, t);

@@ -3,9 +3,7 @@
  * S11, S37. */
 /* link: -Wl,--wrap=getaddrinfo,--wrap=clock_gettime */
 #include <arpa/inet.h>
-#include <netdb.h>
 #include <netinet/in.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,41 +13,9 @@
 #include <unistd.h>
 
 #include "fixture.h"
+#include "lookups.h"
 
-/* ---- a resolver that never answers, and a clock that can be put on ---- */
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static int stuck;
-static bool released;
-
-int __real_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-                       struct addrinfo **result);
-int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-                       struct addrinfo **result);
-int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-                       struct addrinfo **result) {
-  if (node == NULL || strncmp(node, "stuck", 5) != 0)
-    return __real_getaddrinfo(node, service, hints, result);
-  pthread_mutex_lock(&lock);
-  stuck++;
-  while (!released)
-    pthread_cond_wait(&changed, &lock);
-  stuck--;
-  pthread_cond_broadcast(&changed);
-  pthread_mutex_unlock(&lock);
-  return EAI_NONAME;
-}
-
-/* The threads may end after the test otherwise, with descriptors of libcurl's. */
-static void release_lookups(void) {
-  pthread_mutex_lock(&lock);
-  released = true;
-  pthread_cond_broadcast(&changed);
-  while (stuck > 0)
-    pthread_cond_wait(&changed, &lock);
-  pthread_mutex_unlock(&lock);
-}
+/* ---- a clock that can be put on ---- */
 
 static uint64_t ahead_ms;
 
@@ -144,7 +110,7 @@ static void check_cells(table *tab) {
 }
 
 static void close_table(table *tab) {
-  release_lookups();
+  lookups_release();
   while (tab->cells) {
     cell *c = tab->cells;
     tab->cells = c->next;

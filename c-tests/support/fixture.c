@@ -274,3 +274,21 @@ void transfer_free(transfer *t) {
   free(t->body);
   free(t);
 }
+
+size_t source_read(char *to, size_t size, size_t count, void *arg) {
+  source *s = arg;
+  size_t n = size * count;
+  if (n > s->size - s->at)
+    n = s->size - s->at;
+  server_fill(to, s->at, n);
+  s->at += n;
+  return n;
+}
+
+void transfer_upload(transfer *t, source *s) {
+  s->at = 0;
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_UPLOAD, 1L), CURLE_OK);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, source_read), CURLE_OK);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_READDATA, s), CURLE_OK);
+  CHECK_INT(curl_easy_setopt(t->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)s->size), CURLE_OK);
+}

@@ -98,6 +98,16 @@ void transfer_done(uvcurl_t *uc, CURL *easy, int status, void *t);
 /* Cleans the easy handle up too. NULL is ignored. */
 void transfer_free(transfer *t);
 
+/* So many bytes to be sent, which server_byte names, and how many of them libcurl has taken. */
+typedef struct source {
+  size_t at, size;
+} source;
+
+/* For CURLOPT_READFUNCTION; `s` is a source. */
+size_t source_read(char *to, size_t size, size_t count, void *s);
+/* The transfer sends that, from its beginning, with its length. */
+void transfer_upload(transfer *t, source *s);
+
 #ifdef __cplusplus
 }
 #endif
