@@ -468,7 +468,10 @@ impl Driver {
                 self.act(Action::Ready(socket, events));
             }
         }
-        self.hurries.set(0);
+        // One that spins is no sign of life.
+        if !self.sockets.borrow_mut().is_left(socket) {
+            self.hurries.set(0);
+        }
         self.claim_sockets();
         if !self.is_caught_up() || !self.wait_for_check() {
             self.after_loop();

@@ -106,7 +106,7 @@ static KNOWN: &[Quirk] = &[
         "uvcurl cannot prevent it"),
     quirk(0x07_58_00, 0x08_00_00, None, "curl#10618",
         "the socket stays ready while an HTTP/2 upload waits for the peer to read",
-        "uvcurl then looks 20 times a second whether it may go on, and hears of what the peer says at once"),
+        "uvcurl then looks at it 20 times a second, and goes on as soon as the peer has read"),
     quirk(0x08_03_00, 0x08_04_00, None, "curl#11982",
         "a paused transfer of unknown length may be closed",
         "uvcurl cannot prevent it"),

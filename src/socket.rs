@@ -77,6 +77,8 @@ struct Record {
     events: u32,
     /// Those of them, in a row, after which nothing had been done about what made the socket ready.
     fruitless: u32,
+    /// That has been told of, in this use of the connection.
+    told: bool,
     /// Its transfer speaks a protocol whose timeouts are libcurl's to check and nobody's to call for (R20).
     untimed: bool,
     /// libcurl's number for its connection, where that is of use.
@@ -128,7 +130,7 @@ pub(crate) enum Spin {
     Unwatched,
     /// It is this transfer's.
     Transfer(Easy),
-    /// It is the connection of transfers, of which the one that spoke of it last has ended.
+    /// It is a connection's, and the transfer that spoke of it last has ended.
     Connection,
 }
 
@@ -254,6 +256,7 @@ impl Sockets {
                 errors: 0,
                 events: 0,
                 fruitless: 0,
+                told: false,
                 untimed: false,
                 connection: None,
                 ready_turn: None,
@@ -264,6 +267,7 @@ impl Sockets {
         let Some(record) = slot.as_mut() else { return };
         if record.wanted == Events::NONE {
             // Another use of a connection that was idle.
+            record.told = false;
             record.errors = 0;
             record.error = 0;
         }
@@ -504,8 +508,9 @@ impl Sockets {
         }
         let busy = record.ready_for(socket);
         let known = is_ours(record.easy, record.started);
+        let counted = before.is_some_and(|flow| flow.counted);
         // Streams of HTTP/2 go on with a connection when the one that opened it has ended, without a word of libcurl's.
-        if !known && !record.ours {
+        if !known && !(record.ours && counted) {
             record.events = 0;
             if busy == Events::NONE {
                 return None;
@@ -517,30 +522,36 @@ impl Sockets {
         }
         // A transfer's socket is ready again and again as long as there are data, and libcurl need not say a word: what
         // tells is that nothing is read and nothing written.
-        let before = before.filter(|flow| busy != Events::NONE && sys::flow(socket) == Some(*flow));
-        let Some(flow) = before else {
+        if busy == Events::NONE || before.is_none() || sys::flow(socket) != before {
             record.events = 0;
             record.fruitless = 0;
-            return None;
-        };
-        let first = record.fruitless < MAX_FRUITLESS;
-        if first {
-            record.fruitless += 1;
-            if record.fruitless < MAX_FRUITLESS {
-                return None;
+            if record.is_left() {
+                // The peer has read, say: now the other direction may go on at once.
+                self.search = Some(0);
             }
+            return None;
+        }
+        record.fruitless = (record.fruitless + 1).min(MAX_FRUITLESS);
+        if record.fruitless < MAX_FRUITLESS {
+            return None;
         }
         let spin = match known {
             true => Spin::Transfer(record.easy),
             false => Spin::Connection,
         };
-        if flow.counted {
+        let first = !std::mem::replace(&mut record.told, true);
+        if counted {
             record.leave(busy);
             self.unwatched = true;
         } else {
             record.fruitless = TOLD;
         }
         first.then_some(spin)
+    }
+
+    /// Whether [`Sockets::told`] has left the socket alone.
+    pub(crate) fn is_left(&mut self, socket: Socket) -> bool {
+        self.get(socket).is_some_and(|record| record.is_left())
     }
 
     /// [`Sockets::next_unwatched`] is to search again.
@@ -685,7 +696,7 @@ impl Sockets {
                     easy: record.easy,
                     started: record.started,
                     ms: silence,
-                    watched: record.error == 0,
+                    watched: record.armed == record.wanted,
                 });
             }
         }
@@ -774,7 +785,7 @@ impl Sockets {
                 record.started,
                 at as Socket,
                 record.wanted,
-                record.error == 0,
+                record.armed == record.wanted,
                 now_ms.saturating_sub(record.seen_ms),
             )
         })
@@ -785,7 +796,7 @@ impl Sockets {
         for record in self.table.iter().flatten().filter(|record| !record.vacant) {
             if record.wanted == Events::NONE {
                 tally.idle += 1;
-            } else if record.error == 0 {
+            } else if record.armed == record.wanted {
                 tally.watched += 1;
             } else {
                 tally.unwatched += 1;
@@ -839,6 +850,10 @@ impl Record {
         if let Some(poll) = &self.poll {
             poll.stop();
         }
+    }
+
+    fn is_left(&self) -> bool {
+        self.error == 0 && self.armed != self.wanted
     }
 
     /// What of the events wanted the socket is ready for now.

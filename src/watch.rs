@@ -459,10 +459,10 @@ impl Driver {
                     "and belongs to no transfer; it is looked at 20 times a second instead",
                 ),
                 Spin::Transfer(easy) => write!(to, "for {}", Origin(&sys::progress(easy).url)),
-                Spin::Connection => to.write_str("on a connection whose first transfer has ended"),
+                Spin::Connection => to.write_str("on a connection whose transfer has ended"),
             }?;
             if rests && spin != Spin::Unwatched {
-                to.write_str("; for that it is watched 20 times a second from now on")?;
+                to.write_str("; for that it is watched 20 times a second until something moves")?;
             }
             write!(to, "; {}", Blame(sys::libcurl(), Symptom::Spin))
         });
