@@ -510,7 +510,8 @@ impl Sockets {
         let known = is_ours(record.easy, record.started);
         let counted = before.is_some_and(|flow| flow.counted);
         // Streams of HTTP/2 go on with a connection when the one that opened it has ended, without a word of libcurl's.
-        if !known && !(record.ours && counted) {
+        let in_use = known || record.ours && counted;
+        if !in_use {
             record.events = 0;
             if busy == Events::NONE {
                 return None;
