@@ -105,6 +105,9 @@ struct slot {
   size_t received, sent;
   bool content_ok;
   char text[32];
+  /* The last that libcurl said of it. */
+  char said[2000];
+  size_t said_len;
 };
 
 struct watcher {
@@ -138,6 +141,7 @@ static struct {
   long tick; /* UVCURL_TICK_MS of all drivers; below 0: its default */
   struct driver drivers[DRIVERS];
   struct slot slots[SLOTS];
+  struct slot *suspect; /* whose end is looked at */
   struct watcher watchers[WATCHERS];
   int descriptors[DESCRIPTORS];
   int in_api, in_curl, in_callback;
@@ -214,6 +218,12 @@ static void dump(void) {
               s->paused ? ", paused" : "", s->now->cancelled ? ", cancelled" : "",
               s->now->settled ? ", settled" : "", s->now->closed ? ", closed" : "",
               s->may_time_out ? ", may time out" : "");
+  }
+  for (size_t at = 0, end; h.suspect && at < h.suspect->said_len; at = end + 1) {
+    for (end = at; end < h.suspect->said_len && h.suspect->said[end] != '\n'; end++)
+      ;
+    fprintf(stderr, "# libcurl of slot %d: %.*s\n", h.suspect->index, (int)(end - at),
+            h.suspect->said + at);
   }
   fprintf(stderr,
           "# again: UVCURL_HISTORY_SEED=%llu UVCURL_HISTORY_STEPS=%d UVCURL_HISTORY_REPEAT=20 "
@@ -703,8 +713,17 @@ static void set_secure(struct slot *s, dice *d) {
 static int on_debug(CURL *easy, curl_infotype kind, char *text, size_t n, void *arg) {
   struct slot *s = arg;
   (void)easy;
-  if (kind == CURLINFO_TEXT)
+  if (kind != CURLINFO_TEXT || n > sizeof s->said / 2)
+    return 0;
+  if (trace)
     fprintf(stderr, "#      slot %d: %.*s", s->index, (int)n, text);
+  if (s->said_len + n > sizeof s->said) {
+    size_t half = s->said_len / 2;
+    memmove(s->said, s->said + half, s->said_len - half);
+    s->said_len -= half;
+  }
+  memcpy(s->said + s->said_len, text, n);
+  s->said_len += n;
   return 0;
 }
 
@@ -745,11 +764,9 @@ static void set_up(struct slot *s, dice *d) {
     set_long(s, CURLOPT_FRESH_CONNECT, 1);
   if (certs)
     set_ptr(s, CURLOPT_CAINFO, ca);
-  if (trace) {
-    set_long(s, CURLOPT_VERBOSE, 1);
-    set_ptr(s, CURLOPT_DEBUGFUNCTION, on_debug);
-    set_ptr(s, CURLOPT_DEBUGDATA, s);
-  }
+  set_long(s, CURLOPT_VERBOSE, 1);
+  set_ptr(s, CURLOPT_DEBUGFUNCTION, on_debug);
+  set_ptr(s, CURLOPT_DEBUGDATA, s);
   if (h.flavour == SECURE && one_in(d, 2)) {
     set_secure(s, d);
   } else {
@@ -803,7 +820,7 @@ static void start_again(struct slot *s, struct driver *driver) {
     old->settled = true;
     s->now = new;
     s->starts++;
-    s->received = s->sent = 0;
+    s->received = s->sent = s->said_len = 0;
     s->content_ok = true;
     s->paused = s->held = false;
     driver->active++;
@@ -843,7 +860,7 @@ static void start(struct slot *s, struct driver *driver, dice *d) {
   CHECK(new != NULL);
   new->slot = s;
   new->driver = driver;
-  s->received = s->sent = 0;
+  s->received = s->sent = s->said_len = 0;
   s->content_ok = true;
   s->paused = s->held = false;
   s->starts++;
@@ -1165,6 +1182,14 @@ static void act(dice *d) {
 }
 
 static bool is_allowed(struct slot *s, int status) {
+  /* Five connections of the pool in a row that the server was about to close. */
+  static const char tried[] = "Connection died, tried 5 times before giving up";
+  if (status == CURLE_SEND_ERROR && memmem(s->said, s->said_len, tried, sizeof tried - 1) != NULL)
+    return true;
+  /* pausewrite() in lib/sendf.c, gone in 8.9 at the latest: three kinds of headers and data are
+   * kept for a paused transfer, and with a 100 Continue before the answer there are four. */
+  if (status == CURLE_OUT_OF_MEMORY && curl_number() < 0x080900 && s->upload > 0 && s->paused)
+    return true;
   for (const int *allowed = s->allowed; *allowed >= 0; allowed++) {
     if (status == *allowed)
       return true;
@@ -1220,7 +1245,9 @@ static void on_done(uvcurl_t *uc, CURL *easy, int status, void *arg) {
        active_of(driver), driver->active);
   CHECK_INT(curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private), CURLE_OK);
   MUST(private == s, "CURLOPT_PRIVATE has changed");
+  h.suspect = s;
   check_end(now, status);
+  h.suspect = NULL;
   total.good += status == 0;
   total.failed += status > 0;
   total.cancelled += status < 0;
