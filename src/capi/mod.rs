@@ -260,6 +260,9 @@ pub unsafe extern "C" fn uvcurl_cancel(uc: *mut uvcurl_t, easy: *mut CURL) -> c_
 /// libcurl has returned. A pause before there is a connection takes effect as soon as there is one. If pausing or
 /// resuming fails, because the write callback fails for example, that is the transfer's result.
 ///
+/// A stream of HTTP/2 may still be given what is on its way already, a megabyte or more (libcurl 8.9.0 to 8.22.0 at least).
+/// To have no more data at once, return CURL_WRITEFUNC_PAUSE from the write callback, and resume with this function.
+///
 /// A paused transfer keeps the loop alive like any other.
 ///
 /// \param uc       the driver
