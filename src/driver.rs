@@ -446,6 +446,7 @@ impl Driver {
     }
 
     fn socket_event(&self, socket: Socket, poll: usize, status: c_int, events: Events) {
+        let mut spins = false;
         if status < 0 {
             if !self.sockets.borrow_mut().failed(socket, poll, status) {
                 return;
@@ -462,14 +463,14 @@ impl Driver {
             if self.inside_libcurl() || !self.sockets.borrow_mut().ready(&self.uv, socket, poll) {
                 return;
             }
-            if self.sockets.borrow_mut().is_insistent(socket) {
-                self.tell_insistent(socket, poll, events);
-            } else {
+            if !self.sockets.borrow_mut().is_insistent(socket) {
                 self.act(Action::Ready(socket, events));
+            } else if self.tell_insistent(socket, poll, events) {
+                spins = true;
             }
         }
         // One that spins is no sign of life.
-        if !self.sockets.borrow_mut().is_left(socket) {
+        if !spins {
             self.hurries.set(0);
         }
         self.claim_sockets();

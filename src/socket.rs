@@ -854,7 +854,7 @@ impl Record {
     }
 
     fn is_left(&self) -> bool {
-        self.error == 0 && self.armed != self.wanted
+        self.error == 0 && self.wanted != Events::NONE && self.armed != self.wanted
     }
 
     /// What of the events wanted the socket is ready for now.

@@ -431,8 +431,8 @@ impl Driver {
         });
     }
 
-    /// libcurl is to be told of a socket that has been ready very often lately.
-    pub(crate) fn tell_insistent(&self, socket: Socket, poll: usize, events: Events) {
+    /// libcurl is to be told of a socket that has been ready very often lately. Whether that is of no use any more.
+    pub(crate) fn tell_insistent(&self, socket: Socket, poll: usize, events: Events) -> bool {
         let before = sys::flow(socket);
         let rests = before.is_some_and(|flow| flow.counted);
         self.act(Action::Ready(socket, events));
@@ -444,7 +444,8 @@ impl Driver {
                     transfers.is_among(easy, started)
                 })
         };
-        let Some(spin) = spin else { return };
+        let spins = self.sockets.borrow_mut().is_left(socket);
+        let Some(spin) = spin else { return spins };
         self.counters.add(&self.counters.spins);
         if spin != Spin::Unwatched {
             self.act(Action::Look(socket));
@@ -466,6 +467,7 @@ impl Driver {
             }
             write!(to, "; {}", Blame(sys::libcurl(), Symptom::Spin))
         });
+        spins
     }
 
     /// Keeps a line for the host's log, if there is one and there is memory for it.
