@@ -148,7 +148,9 @@ TEST(not_an_easy_handle) {
    */
   for (size_t i = 0; i < size && curl_number() >= 0x081600; i++)
     CHECK_INT(memory[i], 0);
-  CHECK_INT(uvcurl_start(f.uc, (CURL *)multi, never_done, NULL), UV_EINVAL);
+  /* What it writes lies behind the end of a multi handle. */
+  if (curl_number() >= 0x081600)
+    CHECK_INT(uvcurl_start(f.uc, (CURL *)multi, never_done, NULL), UV_EINVAL);
   CHECK_INT(uvcurl_active(f.uc), 0);
   CHECK_INT(curl_multi_cleanup(multi), CURLM_OK);
   free(memory);

@@ -87,6 +87,7 @@ struct slot {
   int index;
   CURL *easy;
   struct start *now;
+  unsigned superseded; /* earlier starts, on other drivers, that are still to be reported */
   unsigned starts, calls;
   bool paused;
   bool held;          /* paused by a call outside of libcurl, so that no data may come */
@@ -817,6 +818,7 @@ static void start_again(struct slot *s, struct driver *driver) {
     /* libcurl had let go of it, and only the report is on its way. */
     MUST(driver != old->driver, "slot %d was started twice", s->index);
     old->superseded = true;
+    s->superseded++;
     old->settled = true;
     s->now = new;
     s->starts++;
@@ -1036,7 +1038,8 @@ static void set_reference(struct driver *d, bool referenced) {
 }
 
 static void clean_up(struct slot *s) {
-  if (s->easy == NULL || s->now != NULL || h.in_curl)
+  /* A report names the handle, which therefore has to be there. */
+  if (s->easy == NULL || s->now != NULL || s->superseded > 0 || h.in_curl)
     return;
   note("slot %d is cleaned up", s->index);
   curl_easy_cleanup(s->easy);
@@ -1241,6 +1244,7 @@ static void on_done(uvcurl_t *uc, CURL *easy, int status, void *arg) {
   MUST(driver->active > 0 && (s->now == now || now->superseded), "slot %d was reported twice",
        s->index);
   driver->active--;
+  s->superseded -= now->superseded;
   MUST(active_of(driver) == driver->active, "uvcurl_active() is %zu, should be %zu",
        active_of(driver), driver->active);
   CHECK_INT(curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private), CURLE_OK);
