@@ -618,6 +618,11 @@ fn a_spinning_socket_is_no_sign_of_life() {
     t.pass(50);
     assert_eq!(events_of(&t, 5, 10), 1);
     assert_eq!(hurries(), 1);
+    // One whose data are read is.
+    t.pass(50);
+    t.play(|_| world(|w| w.flow.get_mut(&5).unwrap().read += 1));
+    assert_eq!(events_of(&t, 5, 1), 1);
+    assert!(hurries() > 200);
 }
 
 #[test]
