@@ -375,7 +375,8 @@ typedef struct {
    */
   uint64_t sockets_watched;
   /**
-   * Sockets that libcurl wants watched and that cannot be; they are looked at 20 times a second.
+   * Sockets that libcurl wants watched and that are not, or not for all it wants: they cannot be, or are ready time after
+   * time with nothing done about it. They are looked at 20 times a second.
    */
   uint64_t sockets_unwatched;
   /**

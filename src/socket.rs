@@ -139,7 +139,7 @@ pub(crate) enum Spin {
 pub(crate) struct Tally {
     /// Wanted by libcurl, and with a poll handle at work.
     pub(crate) watched: u64,
-    /// Wanted by libcurl, and not to be watched.
+    /// Wanted by libcurl, and not to be watched, or left alone because they spin.
     pub(crate) unwatched: u64,
     /// Of connections that idle in the pool.
     pub(crate) idle: u64,

@@ -431,10 +431,9 @@ impl Driver {
         });
     }
 
-    /// libcurl is to be told of a socket that has been ready very often lately. Whether that is of no use any more.
+    /// libcurl is to be told of a socket that has been ready very often lately. `true`: it spins, and is left alone for now.
     pub(crate) fn tell_insistent(&self, socket: Socket, poll: usize, events: Events) -> bool {
         let before = sys::flow(socket);
-        let rests = before.is_some_and(|flow| flow.counted);
         self.act(Action::Ready(socket, events));
         let spin = {
             let transfers = self.transfers.borrow();
@@ -462,7 +461,7 @@ impl Driver {
                 Spin::Transfer(easy) => write!(to, "for {}", Origin(&sys::progress(easy).url)),
                 Spin::Connection => to.write_str("on a connection whose transfer has ended"),
             }?;
-            if rests && spin != Spin::Unwatched {
+            if spins {
                 to.write_str("; for that it is watched 20 times a second until something moves")?;
             }
             write!(to, "; {}", Blame(sys::libcurl(), Symptom::Spin))

@@ -47,7 +47,8 @@ pub struct uvcurl_stats_t {
     pub held_back: u64,
     /// Sockets that libcurl wants watched and that are, now.
     pub sockets_watched: u64,
-    /// Sockets that libcurl wants watched and that cannot be; they are looked at 20 times a second.
+    /// Sockets that libcurl wants watched and that are not, or not for all it wants: they cannot be, or are ready time after
+    /// time with nothing done about it. They are looked at 20 times a second.
     pub sockets_unwatched: u64,
     /// Sockets of pooled connections of which uvcurl has a handle.
     pub sockets_idle: u64,
