@@ -77,6 +77,8 @@ struct Record {
     events: u32,
     /// Those of them, in a row, after which nothing had been done about what made the socket ready.
     fruitless: u32,
+    /// How far it had been read and written after the last of those.
+    flow: Option<Flow>,
     /// That has been told of, in this use of the connection.
     told: bool,
     /// Its transfer speaks a protocol whose timeouts are libcurl's to check and nobody's to call for (R20).
@@ -256,6 +258,7 @@ impl Sockets {
                 errors: 0,
                 events: 0,
                 fruitless: 0,
+                flow: None,
                 told: false,
                 untimed: false,
                 connection: None,
@@ -522,8 +525,12 @@ impl Sockets {
             return Some(Spin::Unwatched);
         }
         // A transfer's socket is ready again and again as long as there are data, and libcurl need not say a word: what
-        // tells is that nothing is read and nothing written.
-        if busy == Events::NONE || before.is_none() || sys::flow(socket) != before {
+        // tells is that nothing is read and nothing written, neither in this call nor in those for the timer since the last
+        // one: with much in its own buffers libcurl may read for the timer every time, and not for the socket.
+        let after = sys::flow(socket);
+        let last = std::mem::replace(&mut record.flow, after);
+        let moved = after != before || record.fruitless > 0 && before != last;
+        if busy == Events::NONE || before.is_none() || moved {
             record.events = 0;
             record.fruitless = 0;
             if record.is_left() {

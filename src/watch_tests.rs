@@ -524,6 +524,20 @@ fn data_that_are_moved_are_no_spin() {
 }
 
 #[test]
+fn data_that_are_moved_for_the_timer_are_no_spin() {
+    // libcurl 8.22 with a fast download over HTTP/2: it reads 64 KB for the timer and gives out half of it, and for the
+    // socket, in the same turn, the other half.
+    let t = Test::on(0x081600);
+    spinning(&t, Events::IN, STUCK);
+    for _ in 0..20 * 65 {
+        world(|w| w.flow.get_mut(&5).unwrap().read += 1);
+        assert!(poll_ready(&t.driver, 5));
+    }
+    assert_eq!(t.driver.counters.spins.get(), 0);
+    assert_eq!(events_of(&t, 5, 1_000), IT_TAKES);
+}
+
+#[test]
 fn nothing_is_asked_of_a_socket_before_it_has_been_ready_often() {
     let t = Test::on(0x081600);
     let one = spinning(&t, Events::IN, STUCK);
