@@ -290,7 +290,8 @@ static void leave_curl(void) {
   h.in_curl--;
 }
 
-/* From 8.22 on libcurl forgets no transfer, as far as the histories go. */
+/* From 8.22 on libcurl forgets no transfer, and keeps no socket ready for nothing, as far as the
+ * histories go. */
 static bool is_reliable(void) {
   return curl_number() >= 0x081600;
 }
@@ -972,6 +973,12 @@ static void close_driver(struct driver *d) {
       h.slots[i].now->closed = true;
   }
   h.in_api++;
+  if (first && is_reliable()) {
+    uvcurl_stats_t stats;
+    CHECK_INT(uvcurl_stats(d->uc, &stats, sizeof stats), 0);
+    MUST(stats.spins == 0, "driver %d: a socket is told of as ready for nothing",
+         (int)(d - h.drivers));
+  }
   uvcurl_close(d->uc, on_closed, d);
   h.in_api--;
 }

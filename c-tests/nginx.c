@@ -267,14 +267,6 @@ static void expect_quiet(fixture *f) {
   uv_close((uv_handle_t *)&prepare, NULL);
 }
 
-/* A driver that watches for what libcurl does not want would be slowed down by itself. */
-static void expect_no_spin(fixture *f) {
-  uvcurl_stats_t stats;
-  CHECK_INT(uvcurl_stats(f->uc, &stats, sizeof stats), 0);
-  if (curl_number() >= 0x081600)
-    CHECK_INT(stats.spins, 0);
-}
-
 TEST(one_stream_is_paused) {
   if (curl_number() < 0x075800)
     SKIP("libcurl before 7.88 reads nothing of a connection while one of its streams is paused");
@@ -286,13 +278,51 @@ TEST(one_stream_is_paused) {
   CHECK_INT(odd->done, 0);
   size_t received = odd->received;
   expect_quiet(&f);
-  expect_no_spin(&f);
   CHECK_INT(odd->received, received);
   CHECK_INT(odd->done, 0);
   CHECK_INT(transfer_pause(&f, odd, CURLPAUSE_CONT), 0);
   fixture_run(&f);
   check_nine(t);
   check_and_free(odd, H2, 10 << 20);
+  fixture_close(&f);
+}
+
+static size_t take_time(transfer *t, const char *data, size_t n) {
+  (void)t, (void)data;
+  for (double end = test_now_ms() + 0.01; test_now_ms() < end;) {
+  }
+  return n;
+}
+
+/* The server is always ahead, so that each turn is like the last: libcurl reads for its timer, and
+ * gives out for the socket, without reading, what it has in its buffers. That is no spin. */
+TEST(fast_server_and_slow_reader) {
+  fixture f;
+  fixture_open_bare(&f);
+  bool slow = test_slowdown() > 1;
+  for (int round = 0; round < 4; round++) {
+    /* Before 7.88 the others stop with the one. */
+    bool pauses = round % 2 == 1 && curl_number() >= 0x075800;
+    transfer *paused = new_transfer(&f, H2, "/10m");
+    paused->on_write = pause_it;
+    transfer *t = new_transfer(&f, H2, slow ? "/10m" : "/100m");
+    t->on_write = take_time;
+    if (pauses) {
+      begin(&f, paused);
+      while (paused->user == NULL)
+        CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+    }
+    begin(&f, t);
+    while (t->done == 0)
+      CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0 || t->done);
+    CHECK_INT(t->status, 0);
+    CHECK_INT(t->received, (slow ? 10 : 100) << 20);
+    transfer_free(t);
+    if (pauses)
+      CHECK_INT(transfer_cancel(&f, paused), 0);
+    fixture_run(&f);
+    transfer_free(paused);
+  }
   fixture_close(&f);
 }
 
@@ -357,7 +387,6 @@ TEST(a_hundred_paused_streams) {
       CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
   }
   expect_quiet(&f);
-  expect_no_spin(&f);
   if (curl_number() >= 0x081600)
     CHECK_BETWEEN((long long)resident() - (long long)before, 0, 256LL * 1024 * n * test_slowdown());
   for (int i = 0; i < go_on; i++)
@@ -408,7 +437,6 @@ TEST(shutdown_without_a_transfer) {
     CHECK_BETWEEN(most, 1, 6);
   }
   expect_quiet(&f);
-  expect_no_spin(&f);
   fixture_close(&f);
 }
 
@@ -543,7 +571,6 @@ TEST(upload_stalls_at_the_peers_window) {
   while (s.at < 65535)
     CHECK(uv_run(&f.loop, UV_RUN_ONCE) != 0);
   expect_quiet(&f);
-  expect_no_spin(&f);
   CHECK(s.at < s.size);
   CHECK_INT(t->done, 0);
   relay.hold = false;
@@ -664,6 +691,7 @@ TEST(range_head_and_404) {
 TEST_MAIN(T(downloads), T(downloads_tls), T(downloads_h2), T(hundred_at_once),
           T(hundred_at_once_tls), T(hundred_at_once_h2), T(keep_alive), T(keep_alive_tls),
           T(keep_alive_h2), T(upload), T(upload_tls), T(upload_h2), T(one_stream_is_paused),
-          T(one_stream_is_cancelled), T(a_hundred_paused_streams), T(shutdown_without_a_transfer),
-          T(close_in_the_middle), T(upload_stalls_at_the_peers_window),
-          T(answer_left_behind_in_tls), T(unknown_issuer), T(range_head_and_404))
+          T(fast_server_and_slow_reader), T(one_stream_is_cancelled), T(a_hundred_paused_streams),
+          T(shutdown_without_a_transfer), T(close_in_the_middle),
+          T(upload_stalls_at_the_peers_window), T(answer_left_behind_in_tls), T(unknown_issuer),
+          T(range_head_and_404))

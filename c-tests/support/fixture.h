@@ -38,7 +38,8 @@ void fixture_open_bare(fixture *f);
  * end, and checks that nothing is left on it. A test that closes the driver with a callback of its
  * own sets `uc` to NULL. */
 void fixture_close(fixture *f);
-/* uvcurl_close with a callback that fixture_close accounts for. */
+/* uvcurl_close with a callback that fixture_close accounts for; before that, with a libcurl that is
+ * sound in this respect, no socket may have been told of as ready for nothing. */
 void fixture_begin_close(fixture *f);
 void fixture_run(fixture *f);
 

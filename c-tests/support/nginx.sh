@@ -4,7 +4,7 @@
 # Runs an nginx of our own on free loopback ports: HTTP/1.1, HTTP/1.1 over TLS, HTTP/2 over TLS. It
 # keeps everything in DIR, and uses the certificate that certs.sh made in CERTS (DIR/../certs).
 # DIR/env then names the ports. The files 1k, 100k and 10m hold what server_byte() of server.c
-# says; PUT works under /upload/.
+# says, 100m nothing but zeros; PUT works under /upload/.
 set -eu
 
 # A run that was killed does not leave it behind for ever.
@@ -75,7 +75,9 @@ make_files() {
       open my $file, ">:raw", "$ARGV[0]/$name" or die "$name: $!\n";
       print $file substr($period x ($size{$name} / 65521 + 1), 0, $size{$name});
       close $file or die "$name: $!\n";
-    }' "$dir/www" || fail "cannot write the files to serve"
+    }
+    open my $hole, ">", "$ARGV[0]/100m" or die "100m: $!\n";
+    truncate $hole, 100 << 20 or die "100m: $!\n";' "$dir/www" || fail "cannot write the files to serve"
 }
 
 free_ports() {
