@@ -11,7 +11,7 @@ use File::Basename qw(basename);
 use Getopt::Long;
 use TAP::Harness;
 
-my ($jobs, $limit, $result, $wrap) = (2, 60, undef, '');
+my ($jobs, $limit, $result, $wrap) = (2, 200, undef, '');
 GetOptions('jobs=i' => \$jobs, 'limit=i' => \$limit, 'result=s' => \$result, 'wrap=s' => \$wrap)
   or die "see the head of this file\n";
 
@@ -55,7 +55,9 @@ print "skipped: $_: $reason{$_}\n" for $all->skipped;
 # Once more at the end, where it is still in sight.
 for my $name (sort keys %failed) {
   print map { "$_\n" } @{ $comments{$name} // [] };
-  print "FAILED: $name", $why{$name} // ': ended without a result', "\n";
+  my ($parser) = $all->parsers($name);
+  my $none = ($parser->exit // 0) == 124 ? ": had not ended after $limit s" : ': ended without a result';
+  print "FAILED: $name", $why{$name} // $none, "\n";
 }
 print "$passed passed, $failed failed, $skipped skipped\n";
 if (defined $result) {

@@ -6,7 +6,8 @@ use super::host::{Asked, Wrote};
 use super::{both, easy, nature, number, Model, ADMIN};
 use crate::driver::Driver;
 use crate::error;
-use crate::sys::{Action, Easy, Events, Socket};
+use crate::socket::LOOK_BROKEN_MS;
+use crate::sys::{Action, Easy, Events, Flow, Socket};
 
 /// CURLE_RECURSIVE_API_CALL.
 const RECURSIVE: c_int = 93;
@@ -18,6 +19,9 @@ pub(super) const SEND: c_int = 4;
 /// When the second address of a host is tried beside the first, and how long a connection that closes is waited for.
 const SECOND_MS: u64 = 200;
 const SHUTDOWN_MS: u64 = 2_000;
+/// So many events for nothing make the driver leave a socket alone, and so many of the last must have been for nothing.
+const SPIN: u32 = 127;
+const LAST_OF_SPIN: u32 = 63;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Stage {
@@ -82,6 +86,22 @@ pub(super) struct Sock {
     pub(super) speaker: Option<(usize, u64)>,
     /// A call of libuv's for it has failed.
     pub(super) spoilt: bool,
+    /// How often it has been read and written.
+    moved: (i64, i64),
+    pub(super) spin: Spin,
+}
+
+/// How a connection stays ready for nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spin {
+    /// Events since it was announced, or read or written, last.
+    pub(super) events: u32,
+    moved: (i64, i64),
+    at_ms: u64,
+    /// What it was ready for, for nothing, the last time.
+    busy: Events,
+    /// A transfer has been resumed: it must be watched for everything.
+    pub(super) resumed: bool,
 }
 
 impl Sock {
@@ -94,6 +114,18 @@ impl Sock {
             ready = ready.union(Events::OUT);
         }
         ready
+    }
+}
+
+impl Spin {
+    fn new(moved: (i64, i64)) -> Spin {
+        Spin {
+            events: 0,
+            moved,
+            at_ms: 0,
+            busy: Events::NONE,
+            resumed: false,
+        }
     }
 }
 
@@ -183,6 +215,17 @@ impl Model {
             s.socks
                 .get(&socket)
                 .is_some_and(|sock| both(sock.ready(), events) != Events::NONE)
+        })
+    }
+
+    pub(crate) fn flow(&self, socket: Socket) -> Option<Flow> {
+        self.s(|s| {
+            let sock = s.socks.get(&socket)?;
+            (sock.kind == Kind::Connection).then_some(Flow {
+                read: sock.moved.0,
+                written: sock.moved.1,
+                counted: true,
+            })
         })
     }
 
@@ -311,7 +354,16 @@ impl Model {
                 self.ends_with(at, code);
                 return Err(code);
             }
-            self.pause_inside(at, mask)
+            let result = self.pause_inside(at, mask);
+            if mask == 0 && result.is_ok() {
+                self.s(|s| {
+                    for sock in s.socks.values_mut() {
+                        sock.spin.resumed = true;
+                        sock.spin.events = sock.spin.events.min(SPIN);
+                    }
+                });
+            }
+            result
         })
         .map_err(|_| RECURSIVE)?
     }
@@ -544,6 +596,8 @@ impl Model {
                     announced: Events::NONE,
                     speaker: None,
                     spoilt: false,
+                    moved: (0, 0),
+                    spin: Spin::new((0, 0)),
                 },
             )
         });
@@ -620,6 +674,9 @@ impl Model {
                         Stage::Resolving => Events::IN,
                         Stage::Connecting => Events::OUT,
                         Stage::Sending if xfer.mask & SEND == 0 => Events::OUT,
+                        Stage::Receiving if s.scenario.nature & nature::SPINS != 0 => {
+                            Events::IN.union(Events::OUT)
+                        }
                         Stage::Receiving if xfer.mask & RECV == 0 => Events::IN,
                         _ => Events::NONE,
                     });
@@ -669,6 +726,7 @@ impl Model {
                 sock.announced = events;
                 sock.speaker = token.map(|token| (at, token));
                 sock.spoilt = false;
+                sock.spin = Spin::new(sock.moved);
             }
         });
         self.driver(|driver: &Driver| driver.socket_wanted(easy(at), socket, events));
@@ -1073,6 +1131,7 @@ impl Model {
             return false;
         }
         self.set_stage(at, Stage::Receiving);
+        self.s(|s| s.socks.get_mut(&socket).map(|sock| sock.moved.1 += 1));
         if self.has(nature::AT_ONCE) && self.choose(2) == 1 {
             self.s(|s| {
                 if let Some(sock) = s.socks.get_mut(&socket) {
@@ -1132,6 +1191,7 @@ impl Model {
         self.s(|s| {
             if let Some(sock) = s.socks.get_mut(&socket) {
                 sock.readable = matches!(then, Then::Buffered);
+                sock.moved.0 += 1;
             }
             if matches!(then, Then::Buffered) {
                 s.xfers[at].dirty = true;
@@ -1144,6 +1204,78 @@ impl Model {
             Then::More | Then::Buffered => {}
         }
         false
+    }
+}
+
+/// Sockets that are ready for nothing.
+impl Model {
+    /// What of this libcurl will do nothing about.
+    pub(super) fn for_nothing(&self, socket: Socket) -> Events {
+        if !self.has(nature::SPINS) {
+            return Events::NONE;
+        }
+        let users = self.users(socket);
+        self.s(|s| {
+            let connected =
+                |sock: &&Sock| sock.kind == Kind::Connection && !sock.error && !sock.gone;
+            if users.is_empty() || s.socks.get(&socket).filter(connected).is_none() {
+                return Events::NONE;
+            }
+            let stages = |stage: Stage, mask: c_int| {
+                users
+                    .iter()
+                    .any(|at| s.xfers[*at].stage == stage && s.xfers[*at].mask & mask == 0)
+            };
+            let mut events = Events::IN.union(Events::OUT);
+            if stages(Stage::Receiving, RECV) {
+                events = events.without(Events::IN);
+            }
+            if stages(Stage::Connecting, 0) || stages(Stage::Sending, SEND) {
+                events = events.without(Events::OUT);
+            }
+            events
+        })
+    }
+
+    /// It has been ready for `events`. That may not go on for ever.
+    pub(super) fn note_spin(&self, socket: Socket, events: Events) {
+        let nothing = both(self.for_nothing(socket), events) == events;
+        let count = self.s(|s| {
+            let now = s.now_ms;
+            let sock = s.socks.get_mut(&socket)?;
+            let spin = &mut sock.spin;
+            spin.resumed = false;
+            if !nothing || std::mem::replace(&mut spin.moved, sock.moved) != sock.moved {
+                *spin = Spin::new(sock.moved);
+                return None;
+            }
+            if now >= spin.at_ms + LOOK_BROKEN_MS / 2 {
+                spin.events = spin.events.min(SPIN);
+            }
+            spin.at_ms = now;
+            spin.busy = spin.busy.union(events);
+            spin.events += 1;
+            Some(spin.events)
+        });
+        self.check(
+            count.is_none_or(|count| count <= SPIN + 8),
+            "no spin",
+            || {
+                format!(
+                    "{socket} has been ready for {} for nothing {count:?} times",
+                    events.0
+                )
+            },
+        );
+    }
+
+    /// It need not be watched for that, because it spins.
+    pub(super) fn may_be_left(&self, socket: Socket, events: Events) -> bool {
+        self.s(|s| {
+            s.socks.get(&socket).is_some_and(|Sock { spin, .. }| {
+                spin.events >= LAST_OF_SPIN && !spin.resumed && spin.busy.contains(events)
+            })
+        })
     }
 }
 

@@ -222,6 +222,14 @@ const WORLDS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
+        name: "sockets that spin",
+        transfers: 3,
+        nature: nature::SPINS | nature::JOIN | nature::PARTS | nature::WRITES | nature::CLOSES,
+        acts: acts::USUAL | acts::OWN,
+        points: points::TOP | points::WRITE | points::DONE,
+        ..BASE
+    },
+    Scenario {
         name: "handles that the host closes",
         acts: acts::USUAL | acts::WALK,
         points: points::TOP | points::DONE,
@@ -574,7 +582,7 @@ fn random_histories() {
 #[test]
 fn every_part_of_the_model_is_played() {
     let all = |of: fn(&Scenario) -> Flags| WORLDS.iter().fold(0, |all, world| all | of(world));
-    assert_eq!(all(|world| world.nature), (1 << 18) - 1);
+    assert_eq!(all(|world| world.nature), (1 << 19) - 1);
     assert_eq!(all(|world| world.acts), acts::ALL);
     assert_eq!(all(|world| world.points), points::ALL);
 }

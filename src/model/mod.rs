@@ -79,6 +79,8 @@ mod nature {
     pub(in crate::model) const COUNTS_PENDING: Flags = 1 << 16;
     /// The phases of libuv before 1.45: timers come first.
     pub(in crate::model) const OLD_LOOP: Flags = 1 << 17;
+    /// libcurl wants a socket to be writable, or a paused transfer's to be readable, and does nothing about it.
+    pub(in crate::model) const SPINS: Flags = 1 << 18;
 }
 
 mod acts {

@@ -573,6 +573,9 @@ pub(crate) fn received(socket: Socket) -> Option<u64> {
     world(|w| w.received.get(&socket).copied())
 }
 pub(crate) fn flow(socket: Socket) -> Option<Flow> {
+    if let Some(model) = model::current() {
+        return model.flow(socket);
+    }
     world(|w| {
         w.flow_asked += 1;
         w.flow.get(&socket).copied()
