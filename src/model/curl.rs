@@ -1269,11 +1269,15 @@ impl Model {
         );
     }
 
-    /// It need not be watched for that, because it spins.
+    /// It need not be watched for that for a while, because it spins.
     pub(super) fn may_be_left(&self, socket: Socket, events: Events) -> bool {
         self.s(|s| {
+            let now = s.now_ms;
             s.socks.get(&socket).is_some_and(|Sock { spin, .. }| {
-                spin.events >= LAST_OF_SPIN && !spin.resumed && spin.busy.contains(events)
+                spin.events >= LAST_OF_SPIN
+                    && !spin.resumed
+                    && spin.busy.contains(events)
+                    && now < spin.at_ms + LOOK_BROKEN_MS + 5
             })
         })
     }
