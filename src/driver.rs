@@ -757,11 +757,7 @@ impl Driver {
         match self.enter(|_| sys::pause(easy, mask)) {
             Ok(()) => {
                 self.transfers.borrow_mut().set_paused(easy, mask != 0);
-                let mut sockets = self.sockets.borrow_mut();
-                if sockets.any_unwatched() {
-                    // One that was left alone because of the pause.
-                    sockets.search();
-                }
+                self.sockets.borrow_mut().pause_changed();
                 Ok(())
             }
             // Below a call of the host's own into libcurl: later, whichever way it goes.

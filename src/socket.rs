@@ -562,6 +562,21 @@ impl Sockets {
         self.get(socket).is_some_and(|record| record.is_left())
     }
 
+    /// A transfer has been resumed, or paused in another way: what was left alone because of that is watched, and judged, as
+    /// any other.
+    pub(crate) fn pause_changed(&mut self) {
+        if !self.unwatched {
+            return;
+        }
+        for record in self.table.iter_mut().flatten() {
+            if record.is_left() {
+                record.events = 0;
+                record.fruitless = 0;
+            }
+        }
+        self.search = Some(0);
+    }
+
     /// [`Sockets::next_unwatched`] is to search again.
     pub(crate) fn search(&mut self) {
         self.search = Some(0);

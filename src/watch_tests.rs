@@ -647,6 +647,8 @@ fn a_spinning_socket_is_watched_anew_when_a_transfer_is_resumed() {
     assert!(world(|w| w.watched(5)).is_none());
     t.driver.pause(one, 0).unwrap();
     assert!(world(|w| w.watched(5)).is_some());
+    // It may take libcurl a while to give out what it has kept, before it reads on.
+    assert_eq!(events_of(&t, 5, 1_000), IT_TAKES);
 }
 
 #[test]

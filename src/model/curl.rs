@@ -100,8 +100,8 @@ pub(super) struct Spin {
     at_ms: u64,
     /// What it was ready for, for nothing, the last time.
     busy: Events,
-    /// A transfer has been resumed: it must be watched for everything.
-    pub(super) resumed: bool,
+    /// A transfer has been resumed, or paused in another way: it must be watched for everything.
+    pub(super) anew: bool,
 }
 
 impl Sock {
@@ -124,7 +124,7 @@ impl Spin {
             moved,
             at_ms: 0,
             busy: Events::NONE,
-            resumed: false,
+            anew: false,
         }
     }
 }
@@ -355,13 +355,19 @@ impl Model {
                 return Err(code);
             }
             let result = self.pause_inside(at, mask);
-            if mask == 0 && result.is_ok() {
-                self.s(|s| {
-                    for sock in s.socks.values_mut() {
-                        sock.spin.resumed = true;
-                        sock.spin.events = sock.spin.events.min(SPIN);
-                    }
-                });
+            if result.is_ok() {
+                let all: Vec<Socket> = self.s(|s| s.socks.keys().copied().collect());
+                for socket in all {
+                    let armed = self.armed(socket).unwrap_or(Events::NONE);
+                    self.s(|s| {
+                        if let Some(sock) = s.socks.get_mut(&socket) {
+                            if sock.announced != armed {
+                                sock.spin = Spin::new(sock.moved);
+                            }
+                            sock.spin.anew = true;
+                        }
+                    });
+                }
             }
             result
         })
@@ -1244,9 +1250,12 @@ impl Model {
             let now = s.now_ms;
             let sock = s.socks.get_mut(&socket)?;
             let spin = &mut sock.spin;
-            spin.resumed = false;
-            if !nothing || std::mem::replace(&mut spin.moved, sock.moved) != sock.moved {
+            spin.anew = false;
+            if spin.moved != sock.moved {
                 *spin = Spin::new(sock.moved);
+                return None;
+            }
+            if !nothing {
                 return None;
             }
             if now >= spin.at_ms + LOOK_BROKEN_MS / 2 {
@@ -1275,7 +1284,7 @@ impl Model {
             let now = s.now_ms;
             s.socks.get(&socket).is_some_and(|Sock { spin, .. }| {
                 spin.events >= LAST_OF_SPIN
-                    && !spin.resumed
+                    && !spin.anew
                     && spin.busy.contains(events)
                     && now < spin.at_ms + LOOK_BROKEN_MS + 5
             })

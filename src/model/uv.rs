@@ -156,6 +156,19 @@ impl Model {
         })
     }
 
+    /// What the driver watches it for.
+    pub(super) fn armed(&self, socket: Socket) -> Option<Events> {
+        self.s(|s| {
+            s.handles.values().find_map(|handle| match handle.what {
+                What::Poll {
+                    socket: own,
+                    events,
+                } if own == socket && handle.active => Some(events),
+                _ => None,
+            })
+        })
+    }
+
     pub(super) fn is_watched(&self, socket: Socket) -> bool {
         self.watcher(socket).is_some_and(|id| id != HOST)
     }
@@ -738,15 +751,7 @@ impl Model {
         });
         let running = self.s(|s| s.xfers.iter().any(|xfer| xfer.added));
         for (socket, wanted, spoilt, kind) in announced {
-            let armed = self.s(|s| {
-                s.handles.values().find_map(|handle| match handle.what {
-                    What::Poll {
-                        socket: own,
-                        events,
-                    } if own == socket && handle.active => Some(events),
-                    _ => None,
-                })
-            });
+            let armed = self.armed(socket);
             match armed {
                 Some(events) if wanted != Events::NONE => {
                     let left = self.may_be_left(socket, wanted.without(events)) && looks;
