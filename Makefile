@@ -154,13 +154,9 @@ test-rust: ## the core over its fake libraries, the header, the exported symbols
 	@mkdir -p $(RESULTS)
 	@sh tools/cargo-test.sh $(RESULTS)/test-rust.count
 
-DEPTH = 3
-CASES = 3000000
-LENGTH = 5
-SEED = 1
-
+# Defaults stand where they are used: SEED and CASES are read by several targets.
 model: ## the model at length (about half an hour): DEPTH=3 LENGTH=5 CASES=3000000 SEED=1; figures in docs/reliability.md
-	MODEL_DEPTH=$(DEPTH) MODEL_LENGTH=$(LENGTH) MODEL_CASES=$(CASES) MODEL_SEED=$(SEED) \
+	MODEL_DEPTH=$(or $(DEPTH),3) MODEL_LENGTH=$(or $(LENGTH),5) MODEL_CASES=$(or $(CASES),3000000) MODEL_SEED=$(or $(SEED),1) \
 	  cargo test --locked --profile model --lib model -- --nocapture
 
 mutants: ## mutate the core and see what no test notices (needs cargo install cargo-mutants; an hour): FILES='src/timer.rs'
@@ -256,16 +252,15 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 
 # Steps are shared by the four kinds of history. ASAN=1: under AddressSanitizer; HOST=1: on the system's libraries.
 STEPS ?= 1000000
-SEED ?= 1000000
 HISTORIES = build/c-tests$(if $(ASAN),-asan)/histories
-histories: $(if $(HOST),,$(EMBEDDED$(if $(ASAN),_ASAN))/lib/libuvcurl.a) ## random histories by the million: STEPS, SEED, ASAN=1, HOST=1
-	@$(if $(HOST),cmake -S . -B build/dev $(HOST_OPTIONS) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DUVCURL_BUILD_TESTS=ON \
+histories: $(if $(filter 1,$(HOST)),,$(EMBEDDED$(if $(ASAN),_ASAN))/lib/libuvcurl.a) ## random histories by the million: STEPS, SEED, ASAN=1, HOST=1
+	@$(if $(filter 1,$(HOST)),cmake -S . -B build/dev $(HOST_OPTIONS) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DUVCURL_BUILD_TESTS=ON \
 	  -DUVCURL_BUILD_EXAMPLES=ON >build/histories.log && cmake --build build/dev --target uvcurl_test_histories >>build/histories.log, \
 	  $(MAKE) --no-print-directory $(HISTORIES))
 	@for kind in mixed secure limited broken; do \
-	  UVCURL_TEST_SLOWDOWN=$(if $(ASAN),3,1) UVCURL_HISTORY_SEED=$(SEED) UVCURL_HISTORY_STEPS=$$(($(STEPS) / 4)) \
+	  UVCURL_TEST_SLOWDOWN=$(if $(ASAN),3,1) UVCURL_HISTORY_SEED=$(or $(SEED),1000000) UVCURL_HISTORY_STEPS=$$(($(STEPS) / 4)) \
 	  ASAN_OPTIONS=detect_stack_use_after_return=1 \
-	  sh tools/with-servers.sh $(if $(HOST),build/dev/c-tests/histories,$(HISTORIES)) $$kind || exit 1; \
+	  sh tools/with-servers.sh $(if $(filter 1,$(HOST)),build/dev/c-tests/histories,$(HISTORIES)) $$kind || exit 1; \
 	done
 
 # ---- on the machine's libuv and libcurl ----
@@ -280,16 +275,16 @@ test-host: ## the C suite on the libuv and libcurl of the system
 
 # ---- programs of others ----
 
-HOST = build/consumers/host
+HOST_BUILD = build/consumers/host
 HOST_PREFIX = build/consumers/prefix
 # cargo's own shared library, with a libuv and a libcurl inside: what the copy guard is there for.
 EMBEDDED_SO = build/consumers/embedded/libuvcurl.so.0
 
 $(HOST_PREFIX)/lib/pkgconfig/uvcurl.pc: $(RUST_SOURCES) CMakeLists.txt $(wildcard cmake/*)
 	@echo "building libuvcurl on the libuv and libcurl of the system"
-	@mkdir -p $(HOST) && rm -rf $(HOST_PREFIX)
-	@{ cmake -S . -B $(HOST) $(HOST_OPTIONS) -DCMAKE_INSTALL_LIBDIR=lib && cmake --build $(HOST) && \
-	  cmake --install $(HOST) --prefix $(HOST_PREFIX); } >$(HOST).log 2>&1 || { cat $(HOST).log; exit 1; }
+	@mkdir -p $(HOST_BUILD) && rm -rf $(HOST_PREFIX)
+	@{ cmake -S . -B $(HOST_BUILD) $(HOST_OPTIONS) -DCMAKE_INSTALL_LIBDIR=lib && cmake --build $(HOST_BUILD) && \
+	  cmake --install $(HOST_BUILD) --prefix $(HOST_PREFIX); } >$(HOST_BUILD).log 2>&1 || { cat $(HOST_BUILD).log; exit 1; }
 
 # After the archive: the two builds share what cargo has compiled.
 $(EMBEDDED_SO): $(EMBEDDED)/lib/libuvcurl.a

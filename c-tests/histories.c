@@ -1549,12 +1549,19 @@ static void histories(enum flavour flavour, const char *name) {
   }
   CHECK_INT(pthread_cancel(watchdog), 0);
   CHECK_INT(pthread_join(watchdog, NULL), 0);
-  printf("# %s: seeds %llu to %llu, %llu steps and %llu acts in callbacks, %llu transfers (%llu "
-         "good, %llu failed, %llu cancelled), %llu drivers, %llu events of the host's own, longest "
-         "drain %.0f ms\n",
-         name, (unsigned long long)seed, (unsigned long long)(seed + total.histories / repeat - 1),
-         total.steps, total.acts, total.starts, total.good, total.failed, total.cancelled,
-         total.drivers, total.pings, total.longest_drain);
+#ifdef __SANITIZE_ADDRESS__
+  static const char sanitizer[] = ", AddressSanitizer";
+#else
+  static const char sanitizer[] = "";
+#endif
+  printf(
+      "# %s (libcurl %s, libuv %s%s): seeds %llu to %llu, %llu steps and %llu acts in callbacks, "
+      "%llu transfers (%llu good, %llu failed, %llu cancelled), %llu drivers, %llu events of the "
+      "host's own, longest drain %.0f ms\n",
+      name, curl_version_info(CURLVERSION_NOW)->version, uv_version_string(), sanitizer,
+      (unsigned long long)seed, (unsigned long long)(seed + total.histories / repeat - 1),
+      total.steps, total.acts, total.starts, total.good, total.failed, total.cancelled,
+      total.drivers, total.pings, total.longest_drain);
   server_stop(server);
 }
 
