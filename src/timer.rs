@@ -176,6 +176,11 @@ impl Deadline {
         self.short.get()
     }
 
+    /// libcurl is going to be called at once.
+    pub(crate) fn is_now(&self) -> bool {
+        self.now.get()
+    }
+
     /// libcurl is going to be called, sooner or later.
     pub(crate) fn is_set(&self) -> bool {
         self.armed_ns.get().is_some() || self.now.get()

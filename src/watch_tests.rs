@@ -395,6 +395,40 @@ fn data_that_wait_inside_libcurl_are_told_of() {
 }
 
 #[test]
+fn data_that_come_while_it_is_asked_whether_the_socket_is_ready_do_not_wait_inside_libcurl() {
+    let t = Test::on(0x080e01);
+    let one = t.running(1, 5);
+    world(|w| {
+        w.received.insert(5, 700);
+        w.comes.insert(5, 10);
+    });
+    t.play(move |_| {
+        world(|w| w.moved.insert(one, 10));
+    });
+    t.pass(1_000);
+    assert_eq!((looks(5), t.driver.counters.stalls.get()), (1, 0));
+}
+
+#[test]
+fn data_for_which_libcurl_has_asked_to_be_called_are_no_stall() {
+    // The host has resumed it in a timer callback just before, say.
+    for asks in [true, false] {
+        let t = Test::on(0x080e01);
+        let one = t.running(1, 5);
+        world(|w| w.received.insert(5, 700));
+        if asks {
+            t.driver.timer_wanted(0);
+        }
+        t.play(move |_| {
+            world(|w| w.moved.insert(one, 10));
+        });
+        t.pass(1_000);
+        assert_eq!(looks(5), 1);
+        assert_eq!(t.driver.counters.stalls.get(), u64::from(!asks));
+    }
+}
+
+#[test]
 fn a_socket_that_the_loop_has_lost_is_watched_anew() {
     let t = Test::new();
     let lines = log(&t);

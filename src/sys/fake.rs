@@ -89,6 +89,8 @@ pub(crate) struct World {
     /// Bytes that a transfer has moved, and that a connection has received.
     pub(crate) moved: BTreeMap<Easy, u64>,
     pub(crate) received: BTreeMap<Socket, u64>,
+    /// Bytes that come just when it has been asked whether the socket is ready.
+    pub(crate) comes: BTreeMap<Socket, u64>,
     pub(crate) flow: BTreeMap<Socket, Flow>,
     pub(crate) flow_asked: usize,
     pub(crate) progress: BTreeMap<Easy, Progress>,
@@ -614,6 +616,9 @@ pub(crate) fn stays_ready(socket: Socket, events: Events) -> bool {
         return model.stays_ready(socket, events);
     }
     world(|w| {
+        if let Some(more) = w.comes.remove(&socket) {
+            *w.received.entry(socket).or_default() += more;
+        }
         w.always_ready.contains(&socket)
             && (events.contains(Events::OUT) || !w.only_writable.contains(&socket))
     })
