@@ -252,7 +252,7 @@ test-valgrind: $(EMBEDDED)/lib/libuvcurl.a ## the C suite under valgrind
 
 # Steps are shared by the four kinds of history. ASAN=1: under AddressSanitizer; HOST=1: on the system's libraries.
 STEPS ?= 1000000
-HISTORIES = build/c-tests$(if $(ASAN),-asan)/histories
+HISTORIES = build/$(if $(filter 1,$(HOST)),dev/c-tests,c-tests$(if $(ASAN),-asan))/histories
 histories: $(if $(filter 1,$(HOST)),,$(EMBEDDED$(if $(ASAN),_ASAN))/lib/libuvcurl.a) ## random histories by the million: STEPS, SEED, ASAN=1, HOST=1
 	@$(if $(filter 1,$(HOST)),cmake -S . -B build/dev $(HOST_OPTIONS) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DUVCURL_BUILD_TESTS=ON \
 	  -DUVCURL_BUILD_EXAMPLES=ON >build/histories.log && cmake --build build/dev --target uvcurl_test_histories >>build/histories.log, \
@@ -260,7 +260,7 @@ histories: $(if $(filter 1,$(HOST)),,$(EMBEDDED$(if $(ASAN),_ASAN))/lib/libuvcur
 	@for kind in mixed secure limited broken; do \
 	  UVCURL_TEST_SLOWDOWN=$(if $(ASAN),3,1) UVCURL_HISTORY_SEED=$(or $(SEED),1000000) UVCURL_HISTORY_STEPS=$$(($(STEPS) / 4)) \
 	  ASAN_OPTIONS=detect_stack_use_after_return=1 \
-	  sh tools/with-servers.sh $(if $(filter 1,$(HOST)),build/dev/c-tests/histories,$(HISTORIES)) $$kind || exit 1; \
+	  sh tools/with-servers.sh $(HISTORIES) $$kind || exit 1; \
 	done
 
 # ---- on the machine's libuv and libcurl ----

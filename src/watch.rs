@@ -335,8 +335,7 @@ impl Driver {
     /// `None`: there is nothing to compare with afterwards.
     fn before_look(&self, silent: &Silent) -> Option<Before> {
         // What libcurl has asked to be called for is done in the same call.
-        let asked = self.handles(|h| h.deadline.is_now()) == Some(true);
-        if !silent.watched || asked {
+        if !silent.watched || self.handles(|h| h.deadline.is_now()) == Some(true) {
             return None;
         }
         if !self

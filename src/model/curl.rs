@@ -88,20 +88,20 @@ pub(super) struct Sock {
     pub(super) spoilt: bool,
     /// How often it has been read and written.
     moved: (i64, i64),
-    pub(super) spin: Spin,
+    spin: Spin,
 }
 
 /// How a connection stays ready for nothing.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spin {
+struct Spin {
     /// Events since it was announced, or read or written, last.
-    pub(super) events: u32,
+    events: u32,
     moved: (i64, i64),
     at_ms: u64,
-    /// What it was ready for, for nothing, the last time.
+    /// What it has been ready for, for nothing.
     busy: Events,
     /// A transfer has been resumed, or paused in another way: it must be watched for everything.
-    pub(super) anew: bool,
+    anew: bool,
 }
 
 impl Sock {
